@@ -54,8 +54,9 @@ impl Lychgate {
         words.push(built("lychgate").to_str().unwrap().to_owned());
         let mut command = Command::new(&words[0]);
         command.args(&words[1..]).arg("--dir").arg(&self.dir).args(args).env_remove("LYCHGATE_DIR");
-        // What a test proves does not depend on the TPM of the machine where it runs, nor on its host keys: it puts its own here.
-        command.env("LYCHGATE_TPM", "none").env("LYCHGATE_HOST_KEYS", self.host_keys());
+        // What a test proves does not depend on the TPM of the machine where it runs, nor on its host keys: it puts its own here; nor
+        // on the tokens that it may have.
+        command.env("LYCHGATE_TPM", "none").env("LYCHGATE_HOST_KEYS", self.host_keys()).env("LYCHGATE_JWT", "none");
         command.env_remove("LYCHGATE_X509_CERT").env_remove("LYCHGATE_X509_KEY");
         command
     }

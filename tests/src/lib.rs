@@ -16,6 +16,7 @@ pub mod device;
 pub mod disk;
 pub mod gateway;
 pub mod http;
+pub mod issuer;
 pub mod load;
 pub mod port;
 pub mod program;

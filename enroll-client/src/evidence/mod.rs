@@ -1,6 +1,7 @@
 //! The kinds of evidence this client can send: one file per kind, listed in [`ALL`].
 
 mod join_token;
+mod jwt;
 mod prior_certificate;
 #[cfg(debug_assertions)]
 mod reference;
@@ -53,6 +54,12 @@ pub trait Prover: Send + Sync {
     /// The kind, which is the name of the gateway's attestor.
     fn kind(&self) -> &'static str;
 
+    /// Whether a renewal that is refused with this code goes on without this evidence: so that what was good for joining, and cannot be
+    /// shown again, does not keep the machine from renewing. The gateway's policy decides whether that is enough.
+    fn renews_without(&self, _code: &str) -> bool {
+        false
+    }
+
     /// The body for one request; `challenge` is the attestor's challenge, from the second round on.
     ///
     /// # Errors
@@ -67,6 +74,7 @@ pub type Probe = fn(&Path) -> Option<Box<dyn Prover>>;
 /// earlier identity.
 pub const ALL: &[(&str, Option<Probe>)] = &[
     (wire::evidence::JOIN_TOKEN, None),
+    (wire::evidence::JWT, Some(jwt::probe)),
     (wire::evidence::PRIOR_CERTIFICATE, None),
     #[cfg(debug_assertions)]
     ("reference", Some(reference::probe)),

@@ -300,12 +300,13 @@ async fn ask(
     (domain, now): (&TrustDomain, UnixTime),
 ) -> Result<IssuedReply, UpkeepError> {
     let (digest, csr) = (key.digest(), STANDARD.encode(key.csr()?));
-    let taken = |kind: &str| takes.iter().any(|takes| takes == kind);
+    let mut given_up: Vec<&str> = Vec::new();
     let mut challenge: Option<Challenge> = None;
     for _ in 0..=ROUNDS_MAX {
         let exporter = face.exporter().await?;
         let binding = Binding { exporter: &exporter, new_key: &digest, domain, now };
         let asked = challenge.as_ref().map_or(&[][..], |challenge| &challenge.asks);
+        let taken = |kind: &str| takes.iter().any(|takes| takes == kind) && !given_up.contains(&kind);
         let gathered = evidence::gather(provers, taken, binding, asked).await?;
         for (kind, why) in &gathered.missing {
             terminal::say(&format!("renewing without the evidence `{kind}`: {why}"));
@@ -316,9 +317,20 @@ async fn ask(
             evidence: gathered.evidence,
             ticket: challenge.as_ref().map(|challenge| challenge.ticket.clone()),
         };
-        match face.renew(&request).await? {
-            RenewalReply::Issued(reply) => return Ok(*reply),
-            RenewalReply::Challenge(asked) => challenge = Some(asked),
+        match face.renew(&request).await {
+            Ok(RenewalReply::Issued(reply)) => return Ok(*reply),
+            Ok(RenewalReply::Challenge(asked)) => challenge = Some(asked),
+            Err(CallError::Refused(refusal)) => {
+                let shown = |kind: &str| request.evidence.iter().any(|piece| piece.kind == kind);
+                let without = provers.iter().filter(|prover| prover.renews_without(&refusal.code));
+                let Some(kind) = without.map(|prover| prover.kind()).find(|kind| shown(kind)) else {
+                    return Err(CallError::Refused(refusal).into());
+                };
+                terminal::say(&format!("renewing without the evidence `{kind}`: {}", refusal.detail));
+                given_up.push(kind);
+                challenge = None;
+            }
+            Err(error) => return Err(error.into()),
         }
     }
     Err(UpkeepError::Asked)

@@ -32,6 +32,7 @@ mod home;
 mod hostile;
 mod join;
 mod json;
+mod jwt;
 mod locks;
 mod manual;
 mod netns;

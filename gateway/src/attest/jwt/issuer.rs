@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::Duration,
 };
 
@@ -14,7 +14,7 @@ use serde_json::{Map, Value};
 
 use super::presets::{At, PRESETS, Preset};
 use crate::core::{
-    evidence::{BadSection, Document, DocumentSource, HttpsUrl, Reach, Section},
+    evidence::{BadSection, Document, DocumentSource, HttpsUrl, Parsed, Reach, Section},
     jwt::{self, ALGORITHMS, IssuerName, KeySet, KeyUse},
 };
 
@@ -92,13 +92,8 @@ pub struct JwtIssuer {
     /// Oldest token, in seconds.
     pub max_age: u64,
     required: Vec<Required>,
-    read: Mutex<Option<ReadKeys>>,
-}
-
-/// The document as it was last read, and what it holds.
-struct ReadKeys {
-    bytes: Arc<[u8]>,
-    keys: Arc<KeySet>,
+    /// Nothing if the document is no key set.
+    read: Parsed<Option<Arc<KeySet>>>,
 }
 
 /// A claim that must have one of these values.
@@ -221,7 +216,7 @@ impl JwtIssuer {
             algorithms: algorithms(preset, settings.algorithms)?,
             max_age: max_age(preset, settings.max_age.as_deref())?,
             required,
-            read: Mutex::default(),
+            read: Parsed::default(),
         })
     }
 
@@ -232,16 +227,8 @@ impl JwtIssuer {
             DocumentSource::Url(_) if document.age > KEYS_AGE_MAX => return Err(NoKeys::Old),
             DocumentSource::Url(_) | DocumentSource::File(_) => {}
         }
-        let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(last) = &*read
-            && (Arc::ptr_eq(&last.bytes, &document.bytes) || last.bytes == document.bytes)
-        {
-            return Ok(Arc::clone(&last.keys));
-        }
-        let keys = KeySet::parse(&document.bytes).map_err(|_| NoKeys::Unreadable)?;
-        let keys = Arc::new(keys);
-        *read = Some(ReadKeys { bytes: Arc::clone(&document.bytes), keys: Arc::clone(&keys) });
-        Ok(keys)
+        let keys = self.read.of(document, |bytes| KeySet::parse(bytes).ok().map(Arc::new));
+        keys.as_ref().clone().ok_or(NoKeys::Unreadable)
     }
 
     /// What its keys must be for.

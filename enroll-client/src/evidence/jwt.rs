@@ -1,0 +1,359 @@
+//! `jwt`: a token that this machine's issuer gives it: its CI system, its cloud, its cluster. Body: the token.
+//!
+//! [`VARIABLE`] says where it is from. Without it two sources are looked for: a job of GitHub Actions that may ask for tokens, and a
+//! projected token of Kubernetes at [`PROJECTED`]. The pod's own service account token is for the cluster's API server and is never
+//! sent anywhere. A token is read or asked for anew for each request, and is never written or logged.
+//!
+//! `curl` asks the issuers: it knows the CAs and the proxy of the system. Addresses and secrets go to its standard input, since
+//! arguments can be seen by other users.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::process::Command;
+use wire::evidence::{JWT, JWT_AUDIENCE_OF_KEY, jwt_audience};
+
+use super::{Binding, EvidenceError, Prover, Proving};
+
+/// Where the token is from: a file, `command:LINE`, `github-actions`, `gcp`, or `none`.
+const VARIABLE: &str = "LYCHGATE_JWT";
+
+/// The audience of a token that is asked for, if not [`JWT_AUDIENCE_OF_KEY`]; `{domain}` and `{key}` are filled in.
+const AUDIENCE: &str = "LYCHGATE_JWT_AUDIENCE";
+
+/// Where a pod has the token that was projected for this purpose.
+const PROJECTED: &str = "/var/run/secrets/lychgate/token";
+
+/// Where a job of GitHub Actions asks for a token, and with which secret.
+const GITHUB_URL: &str = "ACTIONS_ID_TOKEN_REQUEST_URL";
+const GITHUB_SECRET: &str = "ACTIONS_ID_TOKEN_REQUEST_TOKEN";
+
+/// Where an instance of Google Cloud asks for a token.
+const GCP_URL: &str = "http://metadata.google.internal/computeMetadata/v1/instance/service-accounts/default/identity";
+
+/// Time limit of the program that gets a token.
+const LIMIT: Duration = Duration::from_secs(20);
+
+/// Longest answer that is read, in bytes: a gateway takes tokens of 16 KiB, and GitHub puts one into JSON.
+const ANSWER_MAX: u64 = 32 * 1024;
+
+/// The prover, if there is a token to be had.
+pub fn probe(_: &Path) -> Option<Box<dyn Prover>> {
+    let source = Source::find(|name| std::env::var(name).ok(), Path::new(PROJECTED))?;
+    let audience = std::env::var(AUDIENCE).ok().filter(|audience| !audience.is_empty());
+    Some(Box::new(IssuedToken { source, audience: audience.unwrap_or_else(|| JWT_AUDIENCE_OF_KEY.to_owned()) }))
+}
+
+/// Where a token is from.
+#[derive(Clone, PartialEq, Eq)]
+enum Source {
+    /// A file with the token.
+    File(PathBuf),
+    /// A line for the shell, which prints the token. The audience is in [`AUDIENCE`].
+    Command(String),
+    /// The job of GitHub Actions that this is.
+    GitHub { url: String, secret: String },
+    /// The instance of Google Cloud that this is.
+    Gcp,
+    /// What was asked for cannot be.
+    Unusable(&'static str),
+}
+
+impl Source {
+    fn find(variable: impl Fn(&str) -> Option<String>, projected: &Path) -> Option<Self> {
+        let variable = |name: &str| variable(name).filter(|text| !text.is_empty());
+        let github = || Some(Self::GitHub { url: variable(GITHUB_URL)?, secret: variable(GITHUB_SECRET)? });
+        let Some(named) = variable(VARIABLE) else {
+            return github().or_else(|| projected.exists().then(|| Self::File(projected.to_owned())));
+        };
+        match named.as_str() {
+            "none" => None,
+            "gcp" => Some(Self::Gcp),
+            "github-actions" => {
+                Some(github().unwrap_or(Self::Unusable(
+                    "this is no job of GitHub Actions with the permission `id-token: write`",
+                )))
+            }
+            named => Some(match named.strip_prefix("command:") {
+                Some(line) => Self::Command(line.to_owned()),
+                None => Self::File(named.into()),
+            }),
+        }
+    }
+
+    /// A token for this audience.
+    async fn token(&self, audience: &str) -> Result<String, String> {
+        let text = match self {
+            Self::Unusable(why) => return Err((*why).to_owned()),
+            Self::File(path) => file(path)?,
+            Self::Command(line) => {
+                let mut command = shell(line);
+                command.env(AUDIENCE, audience);
+                run(command, "", "the command in LYCHGATE_JWT").await?
+            }
+            Self::GitHub { url, secret } => {
+                let parameter = if url.contains('?') { '&' } else { '?' };
+                let url = format!("{url}{parameter}audience={}", in_url(audience));
+                let answer = curl(&url, Leads::Out, &format!("Authorization: bearer {secret}")).await?;
+                let answer: GitHubAnswer =
+                    serde_json::from_str(&answer).map_err(|_| "GitHub's answer has no token".to_owned())?;
+                answer.value
+            }
+            Self::Gcp => {
+                let url = format!("{GCP_URL}?audience={}&format=full", in_url(audience));
+                curl(&url, Leads::Inside, "Metadata-Flavor: Google").await?
+            }
+        };
+        let token = text.trim_ascii();
+        let is_part = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+        if token.split('.').count() == 3 && token.bytes().all(is_part) {
+            Ok(token.to_owned())
+        } else {
+            Err(format!("{} is no signed JWT", self.called()))
+        }
+    }
+
+    /// What is called so in an error; never the token.
+    fn called(&self) -> String {
+        match self {
+            Self::File(path) => format!("the content of {}", path.display()),
+            Self::Command(_) => "what the command in LYCHGATE_JWT printed".to_owned(),
+            Self::GitHub { .. } => "what GitHub gave".to_owned(),
+            Self::Gcp => "what the metadata server gave".to_owned(),
+            Self::Unusable(_) => "nothing".to_owned(),
+        }
+    }
+}
+
+/// GitHub's answer; it has other members, too.
+#[derive(serde::Deserialize)]
+struct GitHubAnswer {
+    value: String,
+}
+
+#[cfg(unix)]
+fn shell(line: &str) -> Command {
+    let mut command = Command::new("/bin/sh");
+    command.args(["-c", line]);
+    command
+}
+
+#[cfg(not(unix))]
+fn shell(line: &str) -> Command {
+    let mut command = Command::new("cmd");
+    command.args(["/C", line]);
+    command
+}
+
+/// The text of a file.
+fn file(path: &Path) -> Result<String, String> {
+    let failed = |error: std::io::Error| format!("{}: {error}", path.display());
+    let mut text = String::new();
+    let file = std::fs::File::open(path).map_err(failed)?;
+    std::io::Read::read_to_string(&mut std::io::Read::take(file, ANSWER_MAX), &mut text).map_err(failed)?;
+    Ok(text)
+}
+
+/// Percent-encoded for a query (RFC 3986 2.3).
+fn in_url(text: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~');
+    let encoded = |byte: u8| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") };
+    text.bytes().map(encoded).collect()
+}
+
+/// Where a URL leads.
+#[derive(Copy, Clone, Debug)]
+enum Leads {
+    /// To an issuer in the internet, by whatever proxy the system has.
+    Out,
+    /// To this machine's own cloud, which no proxy may see.
+    Inside,
+}
+
+/// What a URL gives. Nothing is followed elsewhere.
+async fn curl(url: &str, leads: Leads, header: &str) -> Result<String, String> {
+    let quoted = |text: &str| text.replace('\\', "\\\\").replace('"', "\\\"");
+    if url.contains(['\r', '\n']) || header.contains(['\r', '\n']) {
+        return Err("the address or the secret of the issuer has a line end".to_owned());
+    }
+    let input = format!("url = \"{}\"\nheader = \"{}\"\n", quoted(url), quoted(header));
+    let mut command = Command::new("curl");
+    let seconds = LIMIT.as_secs().to_string();
+    command.args(["-q", "--silent", "--show-error", "--fail", "--max-time", &seconds, "--config", "-"]);
+    match leads {
+        Leads::Out => command.args(["--proto", "=https"]),
+        Leads::Inside => command.args(["--proto", "=http", "--noproxy", "*"]),
+    };
+    run(command, &input, "curl").await
+}
+
+/// What a program prints, which is given this on its standard input.
+async fn run(mut command: Command, input: &str, called: &str) -> Result<String, String> {
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+    let mut child = command.spawn().map_err(|error| format!("{called} cannot be run: {error}"))?;
+    let work = async {
+        if let Some(mut stdin) = child.stdin.take() {
+            // If the program has ended already, its status says so.
+            let _ = stdin.write_all(input.as_bytes()).await;
+        }
+        let (mut printed, mut told) = (Vec::new(), Vec::new());
+        let out = child.stdout.take().ok_or_else(|| format!("{called} has no output"))?;
+        let err = child.stderr.take().ok_or_else(|| format!("{called} has no output"))?;
+        let (mut out, mut err) = (out.take(ANSWER_MAX), err.take(ANSWER_MAX));
+        let (printed_all, told_all) = tokio::join!(out.read_to_end(&mut printed), err.read_to_end(&mut told));
+        printed_all.and(told_all).map_err(|error| format!("{called}: {error}"))?;
+        let status = child.wait().await.map_err(|error| format!("{called}: {error}"))?;
+        if status.success() {
+            return Ok(String::from_utf8_lossy(&printed).into_owned());
+        }
+        let told = String::from_utf8_lossy(&told);
+        // the first line has the cause; what follows is advice
+        let why = told.trim_start().lines().next().unwrap_or("no reason was given").to_owned();
+        Err(format!("{called} failed ({status}): {why}"))
+    };
+    tokio::time::timeout(LIMIT, work)
+        .await
+        .unwrap_or_else(|_| Err(format!("{called} did not end within {} s", LIMIT.as_secs())))
+}
+
+/// The prover.
+struct IssuedToken {
+    source: Source,
+    audience: String,
+}
+
+impl Prover for IssuedToken {
+    fn kind(&self) -> &'static str {
+        JWT
+    }
+
+    /// A token that has ended, or was used, may be all that there is.
+    fn renews_without(&self, code: &str) -> bool {
+        code.starts_with("jwt-")
+    }
+
+    fn body<'a>(&'a self, binding: Binding<'a>, _: Option<&'a str>) -> Proving<'a> {
+        Box::pin(async move {
+            let audience = jwt_audience(&self.audience, binding.domain.as_str(), &binding.new_key.hex());
+            self.source.token(&audience).await.map_err(EvidenceError::Machine)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TOKEN: &str = "eyJhbGciOiJFUzI1NiJ9.e30.AAAA";
+
+    fn found(variables: &[(&str, &str)], projected: &Path) -> Option<Source> {
+        let variables: Vec<(String, String)> =
+            variables.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect();
+        Source::find(
+            move |name| variables.iter().find(|(known, _)| known == name).map(|(_, text)| text.clone()),
+            projected,
+        )
+    }
+
+    #[test]
+    fn sources() {
+        let room = tempfile::tempdir().unwrap();
+        let (there, nowhere) = (room.path().join("token"), room.path().join("nothing"));
+        std::fs::write(&there, TOKEN).unwrap();
+        let github = [(GITHUB_URL, "https://a.example/token?v=1"), (GITHUB_SECRET, "s3cret")];
+        let job = || Source::GitHub { url: github[0].1.to_owned(), secret: github[1].1.to_owned() };
+        assert!(found(&[], &nowhere).is_none());
+        assert!(found(&[], &there) == Some(Source::File(there.clone())));
+        assert!(found(&github, &there) == Some(job()));
+        assert!(found(&github[..1], &nowhere).is_none(), "without the secret it may not ask");
+        assert!(found(&[(VARIABLE, "none"), github[0], github[1]], &there).is_none());
+        assert!(found(&[(VARIABLE, "")], &nowhere).is_none());
+        assert!(found(&[(VARIABLE, "gcp")], &there) == Some(Source::Gcp));
+        assert!(found(&[(VARIABLE, "/a/b")], &there) == Some(Source::File("/a/b".into())));
+        assert!(found(&[(VARIABLE, "command:a b")], &there) == Some(Source::Command("a b".to_owned())));
+        assert!(found(&[(VARIABLE, "github-actions"), github[0], github[1]], &there) == Some(job()));
+        assert!(matches!(found(&[(VARIABLE, "github-actions")], &there), Some(Source::Unusable(_))));
+    }
+
+    #[tokio::test]
+    async fn a_file_is_read_anew_and_trimmed() {
+        let room = tempfile::tempdir().unwrap();
+        let path = room.path().join("token");
+        let source = Source::File(path.clone());
+        assert!(source.token("").await.unwrap_err().contains("token: No such file"));
+        for (text, good) in [
+            (format!("{TOKEN}\n"), true),
+            (format!(" {TOKEN}\r\n"), true),
+            (String::new(), false),
+            (format!("{TOKEN}\n{TOKEN}"), false),
+            ("not.a token.x".to_owned(), false),
+        ] {
+            std::fs::write(&path, &text).unwrap();
+            match source.token("").await {
+                Ok(token) => assert!(good && token == TOKEN, "{text}"),
+                Err(why) => assert!(!good && why.ends_with("token is no signed JWT"), "{why}"),
+            }
+        }
+    }
+
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn a_command_is_told_the_audience() {
+        let run = async |line: &str| Source::Command(line.to_owned()).token("lychgate://td.example/00ff").await;
+        let made = r#"[ "$LYCHGATE_JWT_AUDIENCE" = lychgate://td.example/00ff ] && echo eyJhbGciOiJFUzI1NiJ9.e30.AAAA"#;
+        assert_eq!(run(made).await.as_deref(), Ok(TOKEN));
+        let why = run("echo much; echo first >&2; echo last >&2; exit 3").await.unwrap_err();
+        assert!(why.ends_with(": first") && why.contains("exit status: 3"), "{why}");
+        assert!(run("exit 1").await.unwrap_err().ends_with("no reason was given"));
+        // What a program prints when it is not a token is not told: it may be a secret.
+        let why = run("echo s3cret").await.unwrap_err();
+        assert!(!why.contains("s3cret"), "{why}");
+    }
+
+    #[test]
+    fn audiences_in_urls() {
+        assert_eq!(in_url("lychgate://td.example/00ff"), "lychgate%3A%2F%2Ftd.example%2F00ff");
+        assert_eq!(in_url("a b&c=\u{e4}~"), "a%20b%26c%3D%C3%A4~");
+    }
+
+    /// A server that answers one request with this, and gives what it was sent.
+    async fn answering(answer: String) -> (u16, tokio::task::JoinHandle<String>) {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let asked = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut asked = vec![0; 4096];
+            let length = stream.read(&mut asked).await.unwrap();
+            stream.write_all(answer.as_bytes()).await.unwrap();
+            String::from_utf8_lossy(&asked[..length]).into_owned()
+        });
+        (port, asked)
+    }
+
+    fn http(status: &str, body: &str) -> String {
+        format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len())
+    }
+
+    #[tokio::test]
+    async fn curl_asks_with_the_secret_and_follows_nobody() {
+        let (port, asked) = answering(http("200 OK", "hello")).await;
+        let url = format!("http://127.0.0.1:{port}/token?a=%22");
+        assert_eq!(curl(&url, Leads::Inside, "Authorization: bearer a\"b\\c").await.as_deref(), Ok("hello"));
+        let asked = asked.await.unwrap();
+        assert!(asked.starts_with("GET /token?a=%22 HTTP/1.1\r\n"), "{asked}");
+        assert!(asked.contains("\r\nAuthorization: bearer a\"b\\c\r\n"), "{asked}");
+        for status in ["302 Found\r\nLocation: http://127.0.0.1:1/", "403 Forbidden"] {
+            let (port, _) = answering(http(status, TOKEN)).await;
+            let got = curl(&format!("http://127.0.0.1:{port}/"), Leads::Inside, "a: b").await;
+            match got {
+                Ok(text) => assert!(status.starts_with("302") && text == TOKEN, "{text}"),
+                Err(why) => assert!(status.starts_with("403") && why.contains("403"), "{why}"),
+            }
+        }
+        let why = curl("http://127.0.0.1:1/", Leads::Out, "a: b").await.unwrap_err();
+        assert!(why.starts_with("curl failed"), "{why}");
+        assert!(curl("http://127.0.0.1:1/", Leads::Inside, "a: b\nc: d").await.is_err());
+    }
+}
