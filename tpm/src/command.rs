@@ -1,7 +1,8 @@
 //! Commands to a TPM and its responses, as bytes (part 3 of the specification). Who sends them is elsewhere.
 //!
-//! Only what an attestation needs is here, with the authorizations that it needs: empty passwords, and policy sessions without a
-//! password. The traffic is not encrypted: between a machine and its own TPM there is nobody whom this client could keep out.
+//! Only what an attestation and an identity key need is here, with the authorizations that these need: empty passwords, and
+//! policy sessions without a password. The traffic is not encrypted: between a machine and its own TPM there is nobody whom this
+//! client could keep out.
 
 use thiserror::Error;
 
@@ -18,7 +19,10 @@ mod tests;
 
 pub use capability::{Handles, Property, get_handles, get_pcr_banks, get_properties};
 pub use code::ResponseCode;
-pub use key::{Loaded, Signed, activate_credential, create_primary, flush_context, quote, read_public};
+pub use key::{
+    Created, Loaded, PRIVATE_MAX, Signed, activate_credential, certify, create, create_primary, flush_context, load,
+    quote, read_public, sign_ecdsa,
+};
 pub use nv::{NV_CHUNK, NvPublic, nv_read, nv_read_public};
 pub use pcr::pcr_read;
 pub use session::{policy_secret, start_policy_session};
@@ -31,6 +35,8 @@ pub const HEADER_LEN: usize = 10;
 
 /// TPM_RH_NULL.
 const NO_HANDLE: u32 = 0x4000_0007;
+/// TPM_RH_OWNER: the storage hierarchy.
+pub const OWNER: u32 = 0x4000_0001;
 /// TPM_RH_ENDORSEMENT.
 pub const ENDORSEMENT: u32 = 0x4000_000b;
 /// TPM_RS_PW: the authorization is a password.

@@ -9,6 +9,7 @@
 //! - [`signature`], [`attest`], [`pcr`]: what an AK signed, and the values of PCRs that it vouches for;
 //! - [`eventlog`]: what was measured during the boot, as far as those values bear it out;
 //! - [`command`]: what a machine says to its own TPM, and what that answers;
+//! - [`keyfile`]: a key of a TPM in a file;
 //! - `soft`, a feature that only tests and load generators want: a TPM in software.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
@@ -20,6 +21,7 @@ pub mod credential;
 mod der;
 pub mod eventlog;
 pub mod kdf;
+pub mod keyfile;
 pub mod pcr;
 pub mod public;
 pub mod signature;
@@ -33,6 +35,7 @@ pub use attest::{Attest, AttestError, Attested, ClockInfo, verify};
 pub use codec::CodecError;
 pub use credential::{Credential, CredentialError, make_credential};
 pub use eventlog::{Budget, Event, EventKind, EventLog, LogError, ReplayError, Replayed, SecureBoot, SecureBootError};
+pub use keyfile::{KeyFile, KeyFileError};
 pub use pcr::{Bank, PcrSet, PcrValues, Quote, QuoteError, QuotedPcrs, Selection};
 pub use public::{
     Ak, Area, Attributes, Ek, IdentityKey, Name, Parameters, Public, PublicKey, RsaBits, Scheme, SpkiError, Symmetric,

@@ -56,6 +56,15 @@ impl Signature {
         Ok(Self { scheme, value })
     }
 
+    /// An ECDSA signature as X.509 and TLS have it (Ecdsa-Sig-Value; RFC 3279 2.2.3).
+    #[must_use]
+    pub fn ecdsa_der(&self) -> Option<Vec<u8>> {
+        match &self.value {
+            Value::EcDsa { r, s } => Some(der::tlv(der::SEQUENCE, &[&der::unsigned(r), &der::unsigned(s)])),
+            Value::Rsa(_) => None,
+        }
+    }
+
     /// Whether this AK made it over these bytes. RSASSA-PSS must have a salt as long as the digest, which is what TPMs
     /// of revision 1.38 and later take (FIPS 186-4 5.5); older ones take a longer one and are refused.
     pub fn verify(&self, ak: &Ak, message: &[u8]) -> Result<(), SignatureError> {
@@ -85,10 +94,9 @@ impl Signature {
     }
 
     fn verify_ecdsa(&self, hash: HashAlgorithm, key: &PublicKey, message: &[u8]) -> Result<(), SignatureError> {
-        let (Value::EcDsa { r, s }, PublicKey::Ecc { curve, .. }) = (&self.value, key) else {
+        let (Some(value), PublicKey::Ecc { curve, .. }) = (self.ecdsa_der(), key) else {
             return Err(SignatureError::Scheme);
         };
-        let value = der::tlv(der::SEQUENCE, &[&der::unsigned(r), &der::unsigned(s)]);
         let key = UnparsedPublicKey::new(ecdsa(*curve, hash), key.library_form());
         key.verify(message, &value).map_err(|_| SignatureError::Wrong)
     }

@@ -37,6 +37,26 @@ impl ResponseCode {
         self.0 & FORMAT_ONE != 0 && matches!(self.0 & 0x3f, 0x0e | 0x22 | 0x1d)
     }
 
+    /// Whether the TPM has no room for another key or session: TPM_RC_OBJECT_MEMORY, _SESSION_MEMORY, _MEMORY, _SESSION_HANDLES,
+    /// _OBJECT_HANDLES.
+    #[must_use]
+    pub const fn is_full(self) -> bool {
+        matches!(self.0, 0x902..=0x906)
+    }
+
+    /// Whether the TPM does not know an algorithm, a curve or a size that a template names: TPM_RC_ASYMMETRIC, _HASH, _VALUE,
+    /// _KEY_SIZE, _TYPE, _SYMMETRIC, _CURVE.
+    #[must_use]
+    pub fn is_unsupported(self) -> bool {
+        self.0 & FORMAT_ONE != 0 && matches!(self.0 & 0x3f, 0x01 | 0x03 | 0x04 | 0x07 | 0x0a | 0x16 | 0x26)
+    }
+
+    /// Whether what was to be loaded is not of the parent in this TPM: TPM_RC_INTEGRITY.
+    #[must_use]
+    pub fn is_foreign(self) -> bool {
+        self.0 & FORMAT_ONE != 0 && self.0 & 0x3f == 0x1f
+    }
+
     /// Its name without what it numbers.
     fn name(self) -> Option<&'static str> {
         let (table, code): (&[(u32, &'static str)], u32) = match self.0 {
@@ -199,5 +219,10 @@ mod tests {
         assert!(ResponseCode::RETRY.is_passing() && !ResponseCode::LOCKOUT.is_passing());
         assert!(ResponseCode::new(0x9a2).is_authorization() && ResponseCode::new(0xa9d).is_authorization());
         assert!(!ResponseCode::new(0x1df).is_authorization() && !ResponseCode::LOCKOUT.is_authorization());
+        assert!(ResponseCode::new(0x1df).is_foreign() && !ResponseCode::new(0x1d5).is_foreign());
+        assert!(ResponseCode::new(0x902).is_full() && ResponseCode::new(0x906).is_full());
+        assert!(!ResponseCode::LOCKOUT.is_full() && !ResponseCode::new(0x101).is_full());
+        assert!(ResponseCode::new(0x2e6).is_unsupported() && ResponseCode::new(0x2c4).is_unsupported());
+        assert!(!ResponseCode::new(0x9a2).is_unsupported() && !ResponseCode::new(0x143).is_unsupported());
     }
 }

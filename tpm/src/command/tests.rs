@@ -129,6 +129,38 @@ fn primary_keys_are_made_from_a_template() {
 }
 
 #[test]
+fn keys_are_made_below_a_parent_and_sign() {
+    let key = Created { public: hex("beef"), private: hex("aabb") };
+    check(
+        &create(0x8000_0000, &hex("beef")).unwrap(),
+        "8002 0000002b 00000153 80000000 00000009 40000009 0000 01 0000 0004 0000 0000 0002 beef 0000 00000000",
+        "80020000002a00000000 00000017 0002 aabb 0002 beef 0001 00 0001 00 8021 40000001 0001 00 0000 01 0000",
+        key.clone(),
+    );
+    check(
+        &load(0x8000_0000, &key).unwrap(),
+        "8002 00000023 00000157 80000000 00000009 40000009 0000 01 0000 0002 aabb 0002 beef",
+        "80020000001b00000000 80000001 00000004 0002 000b 0000 01 0000",
+        0x8000_0001,
+    );
+    let digest = "07".repeat(32);
+    check(
+        &sign_ecdsa(0x8000_0001, &[7; 32]).unwrap(),
+        &format!(
+            "8002 00000049 0000015d 80000001 00000009 40000009 0000 01 0000 0020 {digest} 0018 000b 8024 40000007 0000"
+        ),
+        "80020000001700000000 00000004 0018000b 0000 01 0000",
+        hex("0018000b"),
+    );
+    check(
+        &certify(0x8000_0001, 0x8000_0002, b"n").unwrap(),
+        "8002 0000002d 00000148 80000001 80000002 00000012 40000009 0000 01 0000 40000009 0000 01 0000 0001 6e 0010",
+        "80020000001f00000000 00000007 0002 aabb 0018 00 0000 01 0000 0000 01 0000",
+        Signed { attest: hex("aabb"), signature: hex("001800") },
+    );
+}
+
+#[test]
 fn our_aks_are_sound() {
     let unique = |template: AkTemplate, key: Vec<u8>| {
         let bytes = template.encode().unwrap();

@@ -95,6 +95,15 @@ impl PublicKey {
         der::tlv(der::SEQUENCE, &[&der::tlv(der::SEQUENCE, &[&algorithm]), &der::tlv(der::BIT_STRING, &[&[0], &bits])])
     }
 
+    /// The point of a key on P-256: 0x04 and two coordinates (SEC 1 2.3.3).
+    #[must_use]
+    pub fn p256_point(&self) -> Option<Vec<u8>> {
+        match self {
+            Self::Ecc { curve: Curve::P256, .. } => Some(self.library_form()),
+            Self::Ecc { .. } | Self::Rsa { .. } => None,
+        }
+    }
+
     /// The key in a SubjectPublicKeyInfo, such as that of an EK certificate. Parameters of RSA algorithms are not
     /// looked at: they do not change the key, and vendors write what they like there.
     pub fn from_spki_der(spki: &[u8]) -> Result<Self, SpkiError> {

@@ -1,5 +1,5 @@
-//! The templates from which TPMs make their EKs, and that of our AKs (TCG EK Credential Profile for TPM 2.0, B.3 and B.4). A TPM that is
-//! given the template of a certificate makes the certified key again, as often as it is asked.
+//! The templates from which TPMs make their EKs, and those of our own keys (TCG EK Credential Profile for TPM 2.0, B.3 and B.4). A
+//! TPM that is given the template of a certificate makes the certified key again, as often as it is asked.
 
 use crate::algorithm::{AesBits, Curve, HashAlgorithm};
 use crate::codec::{CodecError, Writer};
@@ -39,6 +39,27 @@ pub enum EkAuthorization {
 impl Template {
     /// All but that of SM2, which is not supported (H-5).
     pub const ALL: [Self; 8] = [Self::L1, Self::L2, Self::H1, Self::H2, Self::H3, Self::H4, Self::H6, Self::H7];
+
+    /// Its name in the profile.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::L1 => "L-1",
+            Self::L2 => "L-2",
+            Self::H1 => "H-1",
+            Self::H2 => "H-2",
+            Self::H3 => "H-3",
+            Self::H4 => "H-4",
+            Self::H6 => "H-6",
+            Self::H7 => "H-7",
+        }
+    }
+
+    /// The one with this name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|template| template.name() == name)
+    }
 
     /// The index in NV memory of the certificate (2.2.1.4).
     #[must_use]
@@ -148,15 +169,34 @@ impl AkTemplate {
                 (Parameters::Rsa { symmetric, scheme, bits, exponent: 0 }, vec![0; 2])
             }
         };
-        let attributes = Attributes::FIXED_TPM
-            | Attributes::FIXED_PARENT
-            | Attributes::SENSITIVE_DATA_ORIGIN
-            | Attributes::USER_WITH_AUTH
-            | Attributes::NO_DA
-            | Attributes::RESTRICTED
-            | Attributes::SIGN;
+        let attributes = OURS | Attributes::RESTRICTED | Attributes::SIGN;
         Area { name_algorithm: hash, attributes, auth_policy: Vec::new(), parameters }.encode(&unique)
     }
+}
+
+/// What every key of ours is: made by the TPM, kept by it, without a password.
+const OURS: Attributes = Attributes::from_bits(
+    Attributes::FIXED_TPM.bits()
+        | Attributes::FIXED_PARENT.bits()
+        | Attributes::SENSITIVE_DATA_ORIGIN.bits()
+        | Attributes::USER_WITH_AUTH.bits()
+        | Attributes::NO_DA.bits(),
+);
+
+/// The TPMT_PUBLIC of the storage key below which keys in files are, if the file names the storage hierarchy as their parent (ASN.1
+/// Specification for TPM 2.0 Key Files, 3.1.8). It is on P-256, and the TPM makes the same one each time until it is cleared.
+pub fn storage_key() -> Result<Vec<u8>, CodecError> {
+    let parameters =
+        Parameters::Ecc { symmetric: Symmetric::AesCfb(AesBits::Aes128), scheme: Scheme::Null, curve: Curve::P256 };
+    let attributes = OURS | Attributes::RESTRICTED | Attributes::DECRYPT;
+    Area { name_algorithm: HashAlgorithm::Sha256, attributes, auth_policy: Vec::new(), parameters }.encode(&[0; 4])
+}
+
+/// The TPMT_PUBLIC from which an identity key is made: on P-256, for signatures in whatever scheme its user names.
+pub fn identity_key() -> Result<Vec<u8>, CodecError> {
+    let parameters = Parameters::Ecc { symmetric: Symmetric::Null, scheme: Scheme::Null, curve: Curve::P256 };
+    let attributes = OURS | Attributes::SIGN;
+    Area { name_algorithm: HashAlgorithm::Sha256, attributes, auth_policy: Vec::new(), parameters }.encode(&[0; 4])
 }
 
 /// The nonce, and zeros after it.

@@ -136,6 +136,22 @@ fn the_high_templates_are_those_of_the_profile() {
 }
 
 #[test]
+fn templates_have_names() {
+    for template in Template::ALL {
+        assert_eq!(Template::named(template.name()), Some(template));
+    }
+    assert_eq!(Template::named("H-5"), None);
+}
+
+#[test]
+fn our_own_keys_are_made_from_these() {
+    let storage = "0023 000b 00030472 0000 0006 0080 0043 0010 0003 0010 0000 0000";
+    assert_eq!(hex::encode(template::storage_key().unwrap()), storage.replace(' ', ""));
+    let identity = "0023 000b 00040472 0000 0010 0010 0003 0010 0000 0000";
+    assert_eq!(hex::encode(template::identity_key().unwrap()), identity.replace(' ', ""));
+}
+
+#[test]
 fn every_template_makes_a_sound_ek() {
     for template in Template::ALL {
         let spki = match template.area().parameters {
