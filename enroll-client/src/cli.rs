@@ -10,8 +10,10 @@ use pki::UnixTime;
 use crate::text::report::EXIT_CODES;
 
 mod examples;
+mod joining;
 mod people;
 
+pub use self::joining::{FetchArgs, JoinArgs, KeyChoice, TpmCommand, TpmMaker};
 pub use self::people::{
     ApproveArgs, LockKind, LocksCommand, MachineListArgs, MachineSetArgs, MachinesCommand, PeopleCommand,
     PersonSetArgs, RequestsCommand, SessionsCommand, TokenArgs, TokensCommand,
@@ -21,12 +23,14 @@ pub use self::people::{
 const FILES: &str = "\
 Files, in the folder named by --dir (by default /var/lib/lychgate for root, ~/.lychgate for others):
   cert.pem    the certificate followed by its issuing CA
-  key.pem     the private key, readable by its owner alone
+  key.pem     the private key, readable by its owner alone; with `join --key tpm`, what the TPM
+              alone can use of it
   chain.pem   the issuing CA alone
   bundle.pem  the roots to trust
   services.toml  what `run` exposes and reaches, if it is there
   helper.sock where the helper listens
   state.json  what is known: identity, times, last contact, trouble
+  attestation.json  how the machine proves itself, and where its keys are
   ssh/        SSH keys and certificates, known_hosts for ssh
   current/    the folder that holds matching cert.pem, key.pem and chain.pem at any moment
   hooks.d/    programs run after there is a new certificate, in the order of their names, for at
@@ -142,33 +146,6 @@ pub enum Command {
     },
 }
 
-/// `join`.
-#[derive(Debug, Args)]
-pub struct JoinArgs {
-    /// A join token, or https://HOST[:PORT][#PIN]; `-` reads it from standard input; without one, an earlier request is continued
-    #[arg(value_name = "TOKEN|URL")]
-    pub target: Option<String>,
-    /// SHA-256 of the public key of the gateway's root certificate
-    #[arg(long, value_name = "HEX")]
-    pub pin: Option<String>,
-    /// The name to ask for
-    #[arg(long)]
-    pub name: Option<String>,
-    /// Join as a person, by an invitation
-    #[arg(long)]
-    pub person: bool,
-    /// Do not wait for an approver: exit with code 4 if one is needed
-    #[arg(long)]
-    pub no_wait: bool,
-    /// How long to retry while the gateway does not answer, such as `10min`. By default a minute while it is too busy; a closed port is
-    /// an error at once
-    #[arg(long, value_name = "TIME", value_parser = parse_ttl)]
-    pub wait: Option<Duration>,
-    /// An attribute of this machine to show to approvers; may be repeated
-    #[arg(long = "attribute", value_name = "KEY=VALUE", value_parser = parse_pair)]
-    pub attributes: Vec<(String, String)>,
-}
-
 /// `run`.
 #[derive(Debug, Args)]
 pub struct RunArgs {
@@ -187,14 +164,6 @@ pub struct RunArgs {
     /// changes the address, `,raw` also accepts a service that is not sealed; may be repeated
     #[arg(long = "reach", value_name = "NAME=SERVICE@MACHINE:PORT")]
     pub reach: Vec<String>,
-}
-
-/// `tpm`.
-#[derive(Debug, Subcommand)]
-pub enum TpmCommand {
-    /// Show what this machine's TPM can prove: maker, firmware, certificates, banks, event log
-    #[command(after_help = examples::TPM_INFO)]
-    Info,
 }
 
 /// `connect`.
@@ -547,10 +516,24 @@ mod tests {
         check(&["ssh-cert", "known-hosts", "--also", "*.lab"], true);
         check(&["ssh-cert", "known-hosts", "--also", "a b"], false);
         check(&["ssh-cert", "trusted-user-ca"], true);
-        check(&["tpm", "info"], true);
-        check(&["tpm"], false);
         check(&["completions", "zsh"], true);
         check(&[], false);
+    }
+
+    #[test]
+    fn what_the_machine_proves_itself_with() {
+        check(&["join", "--attest", "tpm,ssh-host-key", "--key", "tpm"], true);
+        check(&["join", "--attest", "tpm,none"], false);
+        check(&["join", "--attest", ""], false);
+        check(&["join", "--key", "auto"], true);
+        check(&["join", "--key", "cloud"], false);
+        check(&["tpm", "info"], true);
+        check(&["tpm", "fetch"], true);
+        check(&["tpm", "fetch", "--maker", "amd", "--from", "https://mirror.example/aia"], true);
+        check(&["tpm", "fetch", "--maker", "ifx"], false);
+        check(&["tpm", "fetch", "--file", "a.crt", "--file", "b.crt"], true);
+        check(&["tpm", "fetch", "--file", "a.crt", "--maker", "amd"], false);
+        check(&["tpm"], false);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::cli::{self, Cli, Command, JoinArgs, SshCertCommand, TpmCommand, pairs};
+use crate::cli::{self, Cli, Command, JoinArgs, KeyChoice, SshCertCommand, TpmCommand, pairs};
 use crate::commands::connect;
 use crate::commands::daemon::{self, RunLength};
 use crate::commands::helper;
@@ -86,7 +86,8 @@ async fn command(command: Command, store: &Keystore, format: Format) -> Result<E
         Command::Audit(args) => ManageClient::open(store, format)?.audit(&args).await?,
         Command::Inventory(args) => ManageClient::open(store, Format::Json)?.inventory(store.dir(), &args).await?,
         Command::CanI(args) => ManageClient::open(store, format)?.can_i(&args).await?,
-        Command::Tpm(TpmCommand::Info) => tpm::info(format).await?,
+        Command::Tpm(TpmCommand::Info) => tpm::info(store, format).await?,
+        Command::Tpm(TpmCommand::Fetch(args)) => tpm::fetch::fetch(store, &args, format).await?,
         // Handled above, without folder and runtime.
         Command::Completions { .. } | Command::Man { .. } => {}
     }
@@ -140,13 +141,15 @@ fn join_request(args: JoinArgs) -> Result<JoinRequest, Complaint> {
         name: args.name.as_deref().map(parse_name).transpose()?,
         role: if args.person { WantedRole::Person } else { WantedRole::AsTold },
         attributes: pairs(&args.attributes),
+        offer: args.attest,
+        key: args.key.map(KeyChoice::wish),
     })
 }
 
 /// Header of the man pages. The date is that of the last relevant change of the command line.
 const MANUAL: manual::About<'static> = manual::About {
     program: concat!("lychgate ", env!("CARGO_PKG_VERSION")),
-    date: "2026-11-29",
+    date: "2026-11-30",
     see_also: &["lychgate-gateway(1)", "ssh(1)", "ssh_config(5)"],
 };
 

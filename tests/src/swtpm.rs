@@ -1,6 +1,7 @@
 //! Emulated TPMs: swtpm, with EK certificates by a maker's CA of the test's own.
 
 use std::fs;
+use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -52,7 +53,9 @@ impl TpmMaker {
             .arg("--config")
             .arg(self.dir.join("setup.conf"))
             .arg("--tpmstate")
-            .arg(format!("dir://{}", state.display()));
+            .arg(format!("dir://{}", state.display()))
+            .arg("--write-ek-cert-files")
+            .arg(&dir);
         if rustix::process::geteuid().is_root() {
             // It would become the user `tss`, who may not write here.
             setup.args(["--runas", "root"]);
@@ -99,6 +102,38 @@ impl Swtpm {
     #[must_use]
     pub fn wrapper(&self) -> [String; 2] {
         ["env".to_owned(), format!("LYCHGATE_TPM=unix:{}", self.socket.display())]
+    }
+
+    /// Sends a command as it is, and gives the response.
+    #[track_caller]
+    fn command(&self, hex: &str) -> Vec<u8> {
+        let mut socket = UnixStream::connect(&self.socket).unwrap();
+        socket.write_all(&hex::decode(hex.replace(' ', "")).unwrap()).unwrap();
+        let mut response = vec![0; 4096];
+        let read = socket.read(&mut response).unwrap();
+        response.truncate(read);
+        response
+    }
+
+    /// Clears it, as the firmware's setup does (TPM2_Clear, by the platform): what was made below its storage key is gone.
+    #[track_caller]
+    pub fn clear(&self) {
+        let response = self.command("8002 0000001b 00000126 4000000c 00000009 40000009 0000 00 0000");
+        assert_eq!(response[6..10], [0; 4], "TPM2_Clear: {}", hex::encode(&response));
+    }
+
+    /// Removes an index of NV memory (TPM2_NV_UndefineSpace, by the platform).
+    #[track_caller]
+    pub fn undefine(&self, index: u32) {
+        let command = format!("8002 0000001f 00000122 4000000c {index:08x} 00000009 40000009 0000 00 0000");
+        let response = self.command(&command);
+        assert_eq!(response[6..10], [0; 4], "TPM2_NV_UndefineSpace: {}", hex::encode(&response));
+    }
+
+    /// The certificate of its RSA key, DER.
+    #[must_use]
+    pub fn rsa_certificate(&self) -> Vec<u8> {
+        fs::read(self.socket.with_file_name("ek-rsa2048.crt")).unwrap()
     }
 
     /// Where it listens.

@@ -3,7 +3,8 @@
 /// Of `join`.
 pub const JOIN: &str = "Examples:\n\
 \x20 lychgate join https://gw.example:8443 --pin PIN --name edge-7\n\
-\x20 lychgate join - < token";
+\x20 lychgate join - < token\n\
+\x20 lychgate join https://gw.example:8443 --pin PIN --attest tpm --key tpm";
 
 /// Of `run`.
 pub const RUN: &str = "Examples:\n\
@@ -38,6 +39,13 @@ pub const SSH_CONFIG: &str = "Examples:\n\
 pub const TPM_INFO: &str = "Environment:\n\
 \x20 LYCHGATE_TPM  the TPM to use, here and when joining and renewing: a device, by default /dev/tpmrm0 or\n\
 \x20               /dev/tpm0; unix:/PATH or tcp:HOST:PORT for an emulator; none for no TPM";
+
+/// Of `tpm fetch`.
+pub const TPM_FETCH: &str = "Examples:\n\
+\x20 lychgate tpm fetch && lychgate join https://gw.example:8443 --pin PIN\n\
+\x20 lychgate tpm fetch --maker amd --from https://mirror.example/pki/aia\n\
+Environment:\n\
+\x20 SSL_CERT_FILE  the CAs to trust for the server, instead of the system's";
 
 /// Of `audit`.
 pub const AUDIT: &str = "Examples:\n\

@@ -5,6 +5,7 @@ use std::time::Duration;
 use pki::{KeyDigest, UnixTime};
 use serde_json::json;
 
+use crate::core::attestation::{Attestation, KeyPlace};
 use crate::core::enrollment::{PAUSE_MOST, Patience, RetryPolicy};
 use crate::core::offset::Offset;
 use crate::core::plan::{EarlierKey, ExistingIdentity, JoinRequest, Plan, plan};
@@ -17,10 +18,12 @@ use crate::edge::keystore::{Credential, Keystore};
 use crate::edge::net::CallError;
 use crate::edge::terminal::{self, Format};
 use crate::edge::{clock, entropy};
+use crate::evidence::{self, Known};
 use crate::flow::enroll::{
     EnrollmentAttempt, EnrollmentEnd, EnrollmentObserver, WaitingNotice, ask_pending, drive_enrollment, pending_pin,
     rejoin_pending,
 };
+use crate::flow::keys;
 use crate::flow::upkeep;
 use crate::platform::{self, StopSignal};
 use crate::text;
@@ -123,12 +126,15 @@ pub async fn join(
     let mut earlier = store.pending()?;
     let held = credential.as_ref().map(|credential| held(store, credential));
     let mut face = None;
-    let (pending, expected, prior) = match plan(join, held.as_ref(), earlier.as_ref()) {
+    let plan = plan(join, held.as_ref(), earlier.as_ref(), &store.attestation()?);
+    if !matches!(plan, Plan::Refuse(_)) {
+        choose(store, join).await?;
+    }
+    let (pending, expected, prior) = match plan {
         Plan::Refuse(complaint) => return Err(complaint),
         Plan::Already => {
             if let Some(credential) = &credential {
-                terminal::say(&format!("already joined; valid until {}", credential.life.not_after));
-                announce(store, credential, "already-joined", format);
+                already(store, join, credential, format);
             }
             return Ok(Exit::Ok);
         }
@@ -173,20 +179,50 @@ pub async fn join(
     finish(attempt, event, format).await
 }
 
+/// Records how the machine is to prove itself and where its keys are to be, if the person said so.
+async fn choose(store: &Keystore, join: &JoinRequest) -> Result<(), Complaint> {
+    if join.is_for_a_person() {
+        // Whatever was tried in this folder before: TPMs are of machines.
+        let reset = |attestation: &mut Attestation| (attestation.key, attestation.attest) = Default::default();
+        return Ok(store.change_attestation(reset)?);
+    }
+    if let Some(offer) = &join.offer {
+        let attestation = store.attestation()?;
+        evidence::check_offer(offer, Known { folder: store.dir(), attestation: &attestation, ek: None })?;
+        store.change_attestation(|attestation| attestation.attest = offer.clone())?;
+    }
+    match join.key {
+        Some(wish) => Ok(keys::choose(store, wish).await?),
+        None => Ok(()),
+    }
+}
+
+/// The folder holds the identity. What was chosen holds from its next renewal on.
+fn already(store: &Keystore, join: &JoinRequest, credential: &Credential, format: Format) {
+    terminal::say(&format!("already joined; valid until {}", credential.life.not_after));
+    if join.offer.is_some() || join.key.is_some() {
+        terminal::say(
+            "what --attest and --key say holds from the next renewal on; `lychgate renew --force` renews now",
+        );
+    }
+    announce(store, credential, "already-joined", &[], format);
+}
+
 /// Drives an enrollment for a person.
 async fn finish(attempt: EnrollmentAttempt<'_>, event: &str, format: Format) -> Result<Exit, Complaint> {
     let (store, has_token) = (attempt.store, attempt.pending.token.is_some());
-    let key = store.next_key()?;
-    terminal::say(&format!("joining at {} with the key SHA-256 {}", attempt.pending.gateway, key.digest()));
+    let key = keys::next(store).await?;
+    let place = if key.place() == KeyPlace::Tpm { ", which is in the TPM" } else { "" };
+    terminal::say(&format!("joining at {} with the key SHA-256 {}{place}", attempt.pending.gateway, key.digest()));
     let mut stop = StopSignal::new().map_err(|e| Complaint::new(Exit::Failure, "signals", e.to_string()))?;
     let mut observer = TerminalObserver::new();
     let outcome = drive_enrollment(attempt, &mut observer, &mut stop).await;
     observer.clear();
     let outcome = outcome.map_err(|complaint| if has_token { complaint } else { without_a_token(complaint) });
     match outcome? {
-        EnrollmentEnd::Installed(credential, offset) => {
+        EnrollmentEnd::Installed { credential, offset, offered } => {
             activate(store, &credential, offset, event).await;
-            announce(store, &credential, event, format);
+            announce(store, &credential, event, &offered, format);
             Ok(Exit::Ok)
         }
         EnrollmentEnd::Waiting(notice) => {
@@ -241,8 +277,8 @@ async fn activate(store: &Keystore, credential: &Credential, offset: Offset, eve
     }
 }
 
-/// Prints the identity as the result.
-fn announce(store: &Keystore, credential: &Credential, result: &str, format: Format) {
+/// Prints the identity as the result, with the kinds of evidence of the machine itself that were sent for it.
+fn announce(store: &Keystore, credential: &Credential, result: &str, offered: &[String], format: Format) {
     let facts = &credential.facts;
     if result != "already-joined" {
         terminal::say(&format!(
@@ -270,6 +306,8 @@ fn announce(store: &Keystore, credential: &Credential, result: &str, format: For
         "gateway": facts.gateway,
         "manage": facts.manage,
         "directory": store.dir(),
+        "evidence": offered,
+        "key_place": credential.key.place().as_str(),
     });
     terminal::result(format, &value, &facts.identity);
 }
@@ -283,6 +321,7 @@ fn announce_waiting(notice: &WaitingNotice, format: Format) {
         "expires": notice.expires.secs(),
         "approvals_missing": notice.approvals_missing,
         "gateway": notice.gateway.to_string(),
+        "evidence": notice.offered,
     });
     // Without --json the text on standard error contains everything.
     terminal::result(format, &value, "");
@@ -427,6 +466,7 @@ mod tests {
             expires: UnixTime::new(86_400),
             approvals_missing: 2,
             offset: Offset::default(),
+            offered: vec![],
         };
         let want = "\
 lychgate: waiting at the gate of gw.example:443

@@ -12,6 +12,7 @@ use crate::edge::keystore::Keystore;
 use crate::edge::manage::ManageFace;
 use crate::edge::net::CallError;
 use crate::edge::terminal::{self, Format};
+use crate::flow::keys;
 use crate::flow::sshcert;
 use crate::flow::upkeep;
 use crate::text::report::{Complaint, Exit};
@@ -181,7 +182,7 @@ async fn try_withdraw(store: &Keystore, pending: &Pending, request: &RequestAtGa
     let damaged = || Complaint::new(Exit::Files, "files", "`pending.json` is damaged");
     let gateway = Address::parse(&pending.gateway, 443).map_err(|_| damaged())?;
     let pin = pki::KeyDigest::parse_hex(&pending.pin).map_err(|_| damaged())?;
-    let key = store.next_key()?;
+    let key = keys::next(store).await?;
     if key.digest().hex() != request.key {
         return Err(Complaint::new(Exit::Files, "files", "the key that asked is not in the folder any more"));
     }

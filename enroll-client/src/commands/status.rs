@@ -4,6 +4,7 @@ use pki::UnixTime;
 use serde_json::{Value, json};
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
+use crate::core::attestation::KeyPlace;
 use crate::core::offset::Offset;
 use crate::core::record::{Denied, Pending, RequestAtGate, RunState, State, TunnelState};
 use crate::core::renew::{ExpiryState, Life};
@@ -27,6 +28,14 @@ pub struct StatusReport<'a> {
     pub running: Option<u32>,
     /// Now, by the local clock.
     pub local: UnixTime,
+}
+
+/// What is said of a key besides its digest.
+const fn key_text(place: KeyPlace) -> &'static str {
+    match place {
+        KeyPlace::File => "",
+        KeyPlace::Tpm => ", in the TPM",
+    }
 }
 
 /// Whether the gateway has reported that the machine or person was removed.
@@ -190,6 +199,7 @@ impl StatusReport<'_> {
             // The state written by an ended process is outdated.
             fields.insert("run".into(), self.run().map(|run| json!(run)).unwrap_or_default());
             fields.insert("running".into(), self.running.is_some().into());
+            fields.insert("key_place".into(), self.credential.key.place().as_str().into());
             if let Some(denied) = self.denied {
                 fields.insert("denied".into(), json!(denied));
             }
@@ -224,7 +234,7 @@ impl StatusReport<'_> {
             ("next", self.next()),
             ("run", run_text(self.running)),
             ("serial", credential.facts.serial.clone()),
-            ("key", format!("SHA-256 {}", credential.facts.key)),
+            ("key", format!("SHA-256 {}{}", credential.facts.key, key_text(credential.key.place()))),
         ];
         if let Some(wanted) = &credential.facts.wanted_name {
             pairs.insert(

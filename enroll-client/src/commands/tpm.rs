@@ -1,11 +1,15 @@
-//! `lychgate tpm info`: what this machine's TPM can prove.
+//! `lychgate tpm`: what this machine's TPM can prove.
+
+pub mod fetch;
 
 use serde_json::{Value, json};
 use tpm::{Bank, HashAlgorithm, PublicKey};
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
+use crate::core::ek_server::Maker;
+use crate::edge::keystore::Keystore;
 use crate::edge::terminal::{self, Format};
-use crate::evidence::tpm::{About, EVENT_LOG, NvCertificate, Place, TpmError, VARIABLE, about};
+use crate::evidence::tpm::{About, EVENT_LOG, NO_TPM, NvCertificate, Place, TpmError, VARIABLE, about, certificate};
 use crate::text;
 use crate::text::report::{Complaint, Exit};
 
@@ -13,16 +17,23 @@ use crate::text::report::{Complaint, Exit};
 ///
 /// # Errors
 /// When there is no TPM, or it cannot be opened, or it does not answer.
-pub async fn info(format: Format) -> Result<(), Complaint> {
-    let place = Place::find().ok_or_else(|| {
-        Complaint::new(Exit::Failure, "no-tpm", "this machine has no TPM that the system knows of")
-            .hint(format!("a TPM may be switched off in the firmware's setup; {VARIABLE} names another one"))
-    })?;
+pub async fn info(store: &Keystore, format: Format) -> Result<(), Complaint> {
+    let place = place()?;
     let (about, log) = about(&place).await.map_err(complaint)?;
-    let certificates: Vec<Shown> = about.certificates.iter().map(Shown::of).collect();
+    let mut certificates: Vec<Shown> = about.certificates.iter().map(Shown::of).collect();
+    let fetched = store.attestation()?.fetched;
+    certificates.extend(fetched.iter().filter_map(|one| Some(Shown::of_fetched(&certificate(one)?, &one.from))));
     let found = Found { place: &place, about: &about, has_log: log, certificates };
     terminal::result(format, &found.json(), &found.text());
     Ok(())
+}
+
+/// The machine's TPM.
+fn place() -> Result<Place, Complaint> {
+    Place::find().ok_or_else(|| {
+        Complaint::new(Exit::Failure, "no-tpm", NO_TPM)
+            .hint(format!("a TPM may be switched off in the firmware's setup; {VARIABLE} names another one"))
+    })
 }
 
 fn complaint(error: TpmError) -> Complaint {
@@ -37,6 +48,7 @@ fn complaint(error: TpmError) -> Complaint {
         | TpmError::Response(_)
         | TpmError::Codec(_)
         | TpmError::Slow(_)
+        | TpmError::EkGone { .. }
         | TpmError::Unusable(_) => Complaint::new(Exit::Failure, "tpm", what),
     }
 }
@@ -57,9 +69,15 @@ struct Shown {
     subject: String,
     issuer: String,
     not_after: Option<u64>,
+    /// Where it was got, if it is not in the TPM.
+    from: Option<String>,
 }
 
 impl Shown {
+    fn of_fetched(certificate: &NvCertificate, from: &str) -> Self {
+        Self { from: Some(from.to_owned()), ..Self::of(certificate) }
+    }
+
     fn of(certificate: &NvCertificate) -> Self {
         let parsed = X509Certificate::from_der(&certificate.der).ok().map(|(_, parsed)| parsed);
         let unknown = || "unknown".to_owned();
@@ -71,13 +89,15 @@ impl Shown {
             subject: parsed.as_ref().map_or_else(unknown, |parsed| name(parsed.subject().to_string())),
             issuer: parsed.as_ref().map_or_else(unknown, |parsed| name(parsed.issuer().to_string())),
             not_after: parsed.and_then(|parsed| u64::try_from(parsed.validity().not_after.timestamp()).ok()),
+            from: None,
         }
     }
 
     fn line(&self) -> String {
-        let Self { index, use_of, key, subject, issuer, not_after } = self;
+        let Self { index, use_of, key, subject, issuer, not_after, from } = self;
         let end = not_after.map_or_else(|| "unknown".to_owned(), |end| pki::UnixTime::new(end).to_string());
-        format!("{use_of} {index:#x}: {key}, subject {subject}, issuer {issuer}, until {end}")
+        let from = from.as_ref().map_or_else(String::new, |from| format!(", from {from}"));
+        format!("{use_of} {index:#x}: {key}, subject {subject}, issuer {issuer}, until {end}{from}")
     }
 }
 
@@ -119,7 +139,11 @@ impl Found<'_> {
         ];
         pairs.extend(self.certificates.iter().map(|certificate| ("certificate", certificate.line())));
         if self.certificates.is_empty() {
-            pairs.push(("certificate", "none: the maker left no certificate in it".to_owned()));
+            let none = match Maker::of_tpm(&self.about.maker) {
+                Some(_) => "none in it: `lychgate tpm fetch` asks the maker's server for them",
+                None => "none: the maker left no certificate in it",
+            };
+            pairs.push(("certificate", none.to_owned()));
         }
         text::fields("", &pairs)
     }
@@ -136,6 +160,7 @@ impl Found<'_> {
                     "subject": certificate.subject,
                     "issuer": certificate.issuer,
                     "not_after": certificate.not_after,
+                    "from": certificate.from,
                 })
             })
             .collect();

@@ -1,5 +1,7 @@
 //! Decisions and values without clock, disk, socket or terminal: time, random numbers and keys are arguments.
 
+pub mod attestation;
+pub mod ek_server;
 pub mod ending;
 pub mod enrollment;
 pub mod helper;

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use pki::{KeyDigest, Name, UnixTime};
 
-use crate::core::record::{Denied, Pending};
+use crate::core::attestation::{Attestation, KeyPlace, KeyWish, Offer};
+use crate::core::record::{Denied, Pending, RequestAtGate};
 use crate::core::target::{Address, JoinTarget};
 use crate::text::report::{Complaint, DENIED_HINT, Exit};
 
@@ -21,6 +22,33 @@ pub struct JoinRequest {
     pub role: WantedRole,
     /// `--attribute`.
     pub attributes: BTreeMap<String, String>,
+    /// `--attest`.
+    pub offer: Option<Offer>,
+    /// `--key`.
+    pub key: Option<KeyWish>,
+}
+
+impl JoinRequest {
+    /// Whether it says anything else about the machine's proofs and keys than what was chosen before.
+    fn changes(&self, chosen: &Attestation) -> bool {
+        let other_place = match self.key {
+            Some(KeyWish::In(place)) => place != chosen.key,
+            Some(KeyWish::Auto) | None => false,
+        };
+        other_place || self.offer.as_ref().is_some_and(|offer| *offer != chosen.attest)
+    }
+
+    /// Whether its token admits a person.
+    #[must_use]
+    pub fn is_for_a_person(&self) -> bool {
+        matches!(&self.target, Some(JoinTarget::Token(token)) if token.role == "person")
+    }
+
+    /// Whether it speaks of the machine itself.
+    fn is_about_the_machine(&self) -> bool {
+        let proves = !matches!(self.offer, None | Some(Offer::Auto | Offer::Nothing));
+        proves || !matches!(self.key, None | Some(KeyWish::In(KeyPlace::File)))
+    }
 }
 
 /// The role to request.
@@ -84,9 +112,17 @@ pub enum Plan {
     },
 }
 
-/// Decides what to do. `pending` is the unfinished request in the folder.
+/// Decides what to do. `pending` is the unfinished request in the folder, and `chosen` what was said earlier of proofs and keys.
 #[must_use]
-pub fn plan(join: &JoinRequest, held: Option<&ExistingIdentity>, pending: Option<&Pending>) -> Plan {
+pub fn plan(
+    join: &JoinRequest,
+    held: Option<&ExistingIdentity>,
+    pending: Option<&Pending>,
+    chosen: &Attestation,
+) -> Plan {
+    if let Some(refused) = wrong_role(join) {
+        return refused;
+    }
     let (gateway, pin, token) = match &join.target {
         None => {
             return match (held, pending) {
@@ -96,25 +132,14 @@ pub fn plan(join: &JoinRequest, held: Option<&ExistingIdentity>, pending: Option
                     Plan::Refuse(denied_before(denied, gateway))
                 }
                 // Also a denied request: the denial may have been taken back.
-                (None, Some(_)) => Plan::Resume,
+                (None, Some(pending)) => resume(join, pending, chosen),
                 (None, None) => Plan::Refuse(
                     Complaint::new(Exit::Usage, "usage", "nothing to join is given, and no earlier request is waiting")
                         .hint("use `lychgate join TOKEN` or `lychgate join https://HOST[:PORT] --pin PIN`"),
                 ),
             };
         }
-        Some(JoinTarget::Token(token)) => {
-            if join.role == WantedRole::Person && token.role != "person" {
-                return usage(
-                    "the token admits a machine, not a person",
-                    "ask for an invitation: `lychgate people invite`",
-                );
-            }
-            (&token.gateway, Some(token.pin), Some(token.text.clone()))
-        }
-        Some(JoinTarget::Url { .. }) if join.role == WantedRole::Person => {
-            return usage("a person joins by an invitation", "ask for one: `lychgate people invite`");
-        }
+        Some(JoinTarget::Token(token)) => (&token.gateway, Some(token.pin), Some(token.text.clone())),
         Some(JoinTarget::Url { gateway, pin }) => (gateway, *pin, None),
     };
     let pin = match (pin, join.pin) {
@@ -144,13 +169,32 @@ pub fn plan(join: &JoinRequest, held: Option<&ExistingIdentity>, pending: Option
     let Some(pending) = pending else {
         return Plan::Ask { gateway: gateway.clone(), pin, token, key: EarlierKey::Use };
     };
-    beside_an_earlier_one(join, pending, gateway, pin, token)
+    beside_an_earlier_one(join, (pending, chosen), gateway, pin, token)
+}
+
+/// The refusal of what is not for a person, or not for a machine.
+fn wrong_role(join: &JoinRequest) -> Option<Plan> {
+    let as_person = join.role == WantedRole::Person;
+    let (what, hint) = match &join.target {
+        Some(JoinTarget::Token(token)) if as_person && token.role != "person" => {
+            ("the token admits a machine, not a person", "ask for an invitation: `lychgate people invite`")
+        }
+        Some(JoinTarget::Url { .. }) if as_person => {
+            ("a person joins by an invitation", "ask for one: `lychgate people invite`")
+        }
+        Some(JoinTarget::Token(_)) if join.is_for_a_person() && join.is_about_the_machine() => (
+            "the token admits a person, who is not the machine that they sit at",
+            "leave out --attest and --key: a person's key is in a file",
+        ),
+        Some(JoinTarget::Token(_) | JoinTarget::Url { .. }) | None => return None,
+    };
+    Some(usage(what, hint))
 }
 
 /// The plan when a gateway is named and there is an unfinished request.
 fn beside_an_earlier_one(
     join: &JoinRequest,
-    pending: &Pending,
+    (pending, chosen): (&Pending, &Attestation),
     gateway: &Address,
     pin: Option<KeyDigest>,
     token: Option<String>,
@@ -166,21 +210,33 @@ fn beside_an_earlier_one(
         && join.name.as_ref().is_none_or(|name| Some(name.as_str()) == pending.name.as_deref())
         && join.attributes.is_empty();
     if wants_nothing_new {
-        Plan::Resume
+        resume(join, pending, chosen)
     } else if let (Some(request), None) = (&pending.request, &token) {
-        // The gateway keeps the first version of a request, which is what approvers see, so it cannot be changed.
-        let named = pending.name.as_ref().map_or("without a name".to_owned(), |name| format!("for the name `{name}`"));
-        Plan::Refuse(
-            Complaint::new(
-                Exit::Failure,
-                "waits-already",
-                format!("the request {} {named} waits already, and stays as it was made", request.id),
-            )
-            .hint("`lychgate join` without arguments goes on with it; `lychgate leave` drops it, then join anew"),
-        )
+        waits_already(pending, request)
     } else {
         Plan::Ask { gateway: gateway.clone(), pin: pending_pin, token, key: EarlierKey::Use }
     }
+}
+
+/// Goes on with the unfinished request, unless it is at the gateway and something else is now said of it.
+fn resume(join: &JoinRequest, pending: &Pending, chosen: &Attestation) -> Plan {
+    match &pending.request {
+        Some(request) if join.changes(chosen) => waits_already(pending, request),
+        Some(_) | None => Plan::Resume,
+    }
+}
+
+/// The gateway keeps the first version of a request, which is what approvers see, so it cannot be changed.
+fn waits_already(pending: &Pending, request: &RequestAtGate) -> Plan {
+    let named = pending.name.as_ref().map_or("without a name".to_owned(), |name| format!("for the name `{name}`"));
+    Plan::Refuse(
+        Complaint::new(
+            Exit::Failure,
+            "waits-already",
+            format!("the request {} {named} waits already, and stays as it was made", request.id),
+        )
+        .hint("`lychgate join` without arguments goes on with it; `lychgate leave` drops it, then join anew"),
+    )
 }
 
 /// The message about a denied request.
@@ -210,7 +266,7 @@ fn usage(what: &str, hint: &str) -> Plan {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::record::{RequestAtGate, VERSION};
+    use crate::core::record::VERSION;
     use crate::core::target::Token;
 
     fn pin(byte: &str) -> KeyDigest {
@@ -276,7 +332,7 @@ mod tests {
 
     #[track_caller]
     fn check(join: &JoinRequest, held: Option<ExistingIdentity>, pending: Option<Pending>, want: &str) {
-        assert_eq!(name(&plan(join, held.as_ref(), pending.as_ref())), want);
+        assert_eq!(name(&plan(join, held.as_ref(), pending.as_ref(), &Attestation::default())), want);
     }
 
     #[test]
@@ -342,6 +398,37 @@ mod tests {
         check(&labelled, None, Some(before()), "refuse 1");
         // A request that the gateway has not recorded can be changed.
         check(&named("b"), None, Some(Pending { request: None, ..before() }), "ask gw:1 aa - Use");
+    }
+
+    #[test]
+    fn what_is_chosen_of_proofs_and_keys_is_not_dropped_either() {
+        let offers = |offer| JoinRequest { offer: Some(Offer::parse(offer).unwrap()), ..JoinRequest::default() };
+        let keys = |place| JoinRequest { key: Some(KeyWish::In(place)), ..JoinRequest::default() };
+        let waits = || Some(pending("gw:1", None));
+        check(&offers("auto"), None, waits(), "resume");
+        check(&keys(KeyPlace::File), None, waits(), "resume");
+        check(&JoinRequest { key: Some(KeyWish::Auto), ..JoinRequest::default() }, None, waits(), "resume");
+        for other in [offers("tpm"), offers("none"), keys(KeyPlace::Tpm)] {
+            check(&other, None, waits(), "refuse 1");
+            check(&JoinRequest { target: url("gw:1", None).target, ..other.clone() }, None, waits(), "refuse 1");
+            // A request that the gateway has not recorded can be changed.
+            check(&other, None, Some(Pending { request: None, ..pending("gw:1", None) }), "resume");
+            check(&other, Some(held(false)), None, "already");
+        }
+    }
+
+    #[test]
+    fn a_person_is_not_a_machine() {
+        let person = |offer: &str, key| JoinRequest {
+            offer: Some(Offer::parse(offer).unwrap()),
+            key: Some(key),
+            ..token("T", "person")
+        };
+        let file = KeyWish::In(KeyPlace::File);
+        check(&person("auto", file), None, None, "ask gw:1 aa T Use");
+        check(&person("tpm", file), None, None, "refuse 2");
+        check(&person("none", KeyWish::In(KeyPlace::Tpm)), None, None, "refuse 2");
+        check(&person("none", KeyWish::Auto), None, None, "refuse 2");
     }
 
     #[test]

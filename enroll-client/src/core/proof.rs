@@ -6,7 +6,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::jwk::{
     AlgorithmParameters, CommonParameters, EllipticCurve, EllipticCurveKeyParameters, EllipticCurveKeyType, Jwk,
 };
-use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use jsonwebtoken::{Algorithm, Header};
 use pki::UnixTime;
 use wire::evidence::{PROOF_TYPE, ProofClaims};
 
@@ -28,8 +28,16 @@ pub struct Subject<'a> {
     pub exporter: &'a Exporter,
 }
 
-/// Signs a proof. `now` is the gateway's time as far as known, `unique` is the source of the proof's `jti`.
-pub fn sign(subject: Subject<'_>, key: &PrivateKey, now: UnixTime, unique: [u8; 16]) -> Result<String, KeyFault> {
+/// A proof that is not signed yet.
+pub struct UnsignedProof(String);
+
+/// What a proof by this key says. `now` is the gateway's time as far as known, `unique` is the source of the proof's `jti`.
+pub fn draft(
+    subject: Subject<'_>,
+    key: &PrivateKey,
+    now: UnixTime,
+    unique: [u8; 16],
+) -> Result<UnsignedProof, KeyFault> {
     let (x, y) = key.coordinates();
     let mut header = Header::new(Algorithm::ES256);
     header.typ = Some(PROOF_TYPE.to_owned());
@@ -49,8 +57,18 @@ pub fn sign(subject: Subject<'_>, key: &PrivateKey, now: UnixTime, unique: [u8; 
         htu: format!("https://{}{}", subject.authority, subject.path),
         exporter: URL_SAFE_NO_PAD.encode(subject.exporter),
     };
-    jsonwebtoken::encode(&header, &claims, &EncodingKey::from_ec_der(key.pkcs8()))
-        .map_err(|e| KeyFault::Library(e.to_string()))
+    let library = |e: serde_json::Error| KeyFault::Library(e.to_string());
+    let part = |json: Vec<u8>| URL_SAFE_NO_PAD.encode(json);
+    let header = part(serde_json::to_vec(&header).map_err(library)?);
+    Ok(UnsignedProof(format!("{header}.{}", part(serde_json::to_vec(&claims).map_err(library)?))))
+}
+
+impl UnsignedProof {
+    /// Signs it (JWS compact serialization; RFC 7515 7.1).
+    pub fn sign(self, key: &PrivateKey) -> Result<String, KeyFault> {
+        let signature = key.sign_for_jws(self.0.as_bytes())?;
+        Ok(format!("{}.{}", self.0, URL_SAFE_NO_PAD.encode(signature)))
+    }
 }
 
 #[cfg(test)]
@@ -63,7 +81,7 @@ mod tests {
         let key = crate::testing::private_key();
         let subject =
             Subject { method: "POST", authority: "gw.example:8443", path: "/v1/enrollments", exporter: &[7; 32] };
-        let proof = sign(subject, &key, UnixTime::new(1_000), [1; 16]).unwrap();
+        let proof = draft(subject, &key, UnixTime::new(1_000), [1; 16]).unwrap().sign(&key).unwrap();
 
         let header = jsonwebtoken::decode_header(&proof).unwrap();
         assert_eq!(header.typ.as_deref(), Some("dpop+jwt"));

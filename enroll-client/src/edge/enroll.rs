@@ -11,6 +11,7 @@ use wire::enroll::{EnrollRequest, GatewayInfo, IssuedReply, WaitingReply};
 use super::net::{CallError, Connection, HttpReply, HttpRequest, NetError, TlsClient};
 use super::verifier::GatewayVerifier;
 use super::{clock, entropy};
+use crate::core::attestation::Offer;
 use crate::core::enrollment::{Challenge, EnrollmentReply, PollWait};
 use crate::core::key::{KeyFault, PrivateKey};
 use crate::core::offset::Offset;
@@ -18,6 +19,7 @@ use crate::core::proof::{self, Subject};
 use crate::core::receive::{self, Expect, KnownGateway};
 use crate::core::target::Address;
 use crate::core::trust::Expected;
+use crate::evidence::tpm::with_key;
 use crate::evidence::{self, Binding, Prover};
 use crate::text::report::{Complaint, Exit};
 
@@ -29,6 +31,8 @@ pub struct Application {
     pub name: Option<String>,
     /// Self-reported attributes.
     pub attributes: BTreeMap<String, String>,
+    /// The evidence that was named: without it the request is not sent.
+    pub demands: Offer,
     /// Provers that make the evidence.
     pub provers: Vec<Box<dyn Prover>>,
 }
@@ -49,12 +53,15 @@ pub struct EnrollFace {
     accepted_kinds: Vec<String>,
     /// What is to be said about the evidence that was sent last.
     about_evidence: Vec<String>,
+    /// The kinds of evidence of the machine itself that were sent last.
+    offered: Vec<String>,
 }
 
 /// Why a request has no usable reply.
 enum SubmitError {
     Call(CallError),
     Key(KeyFault),
+    Evidence(Complaint),
 }
 
 impl From<CallError> for SubmitError {
@@ -83,7 +90,8 @@ impl From<SubmitError> for EnrollmentReply {
             SubmitError::Call(CallError::Net(error)) if error.may_have_arrived() => Self::NoAnswer(error.into()),
             SubmitError::Call(CallError::Net(error)) if error.is_load() => Self::TurnedAway(error.into()),
             SubmitError::Call(CallError::Net(error)) => Self::NotSent(error.into()),
-            SubmitError::Key(fault) => Self::Hopeless(Complaint::new(Exit::Failure, "key", fault.to_string())),
+            SubmitError::Key(fault) => Self::Hopeless(fault.into()),
+            SubmitError::Evidence(complaint) => Self::Hopeless(complaint),
         }
     }
 }
@@ -109,6 +117,7 @@ impl EnrollFace {
             before: KnownGateway::default(),
             accepted_kinds: Vec::new(),
             about_evidence: Vec::new(),
+            offered: Vec::new(),
         })
     }
 
@@ -133,6 +142,12 @@ impl EnrollFace {
     #[must_use]
     pub fn about_evidence(&self) -> &[String] {
         &self.about_evidence
+    }
+
+    /// The kinds of evidence of the machine itself that were sent last.
+    #[must_use]
+    pub fn offered(&self) -> &[String] {
+        &self.offered
     }
 
     /// Sends the enrollment.
@@ -182,7 +197,8 @@ impl EnrollFace {
         // After the evidence, which may take a while: the proof says when it was made.
         let subject = Subject { method, authority: &authority, path: &path, exporter: connection.exporter() };
         let now = self.offset.gateway_time(clock::now());
-        let proof = proof::sign(subject, &application.key, now, entropy::unique()?)?;
+        let proof = proof::draft(subject, &application.key, now, entropy::unique()?)?;
+        let proof = with_key(&application.key, |key| proof.sign(key)).await?;
         let reply = connection.call(HttpRequest { method, path: &target, proof: Some(proof), body }).await?;
         self.connection = Some(connection);
         Ok(reply)
@@ -190,13 +206,13 @@ impl EnrollFace {
 
     /// Withdraws a request, with a proof by its key.
     pub async fn withdraw(&mut self, key: &PrivateKey, id: &str) -> Result<(), Complaint> {
-        let fault = |fault: KeyFault| Complaint::new(Exit::Failure, "key", fault.to_string());
         let mut connection = self.open().await?;
         let (method, path) = ("DELETE", format!("/v1/enrollments/{}", super::manage::segment(id)));
         let authority = self.address.authority();
         let subject = Subject { method, authority: &authority, path: &path, exporter: connection.exporter() };
-        let unique = entropy::unique().map_err(fault)?;
-        let proof = proof::sign(subject, key, self.offset.gateway_time(clock::now()), unique).map_err(fault)?;
+        let now = self.offset.gateway_time(clock::now());
+        let proof = proof::draft(subject, key, now, entropy::unique()?)?;
+        let proof = with_key(key, |key| proof.sign(key)).await?;
         let reply = connection
             .call(HttpRequest { method, path: &path, proof: Some(proof), body: None })
             .await
@@ -253,15 +269,19 @@ impl EnrollFace {
         let gateway = self.verifier.shown();
         let gateway = gateway.ok_or_else(|| KeyFault::Library("the gateway was not verified".to_owned()))?;
         let now = self.offset.gateway_time(clock::now());
-        let binding = Binding { exporter: connection.exporter(), new_key: &digest, domain: gateway.domain(), now };
+        let key = &application.key;
+        let (exporter, domain) = (connection.exporter(), gateway.domain());
+        let binding = Binding { exporter, new_key: &digest, inside: key.file(), domain, now };
         // Evidence of the machine itself is sent only if the gateway accepts its kind. A token or certificate is sent in any case, so
         // that the gateway's refusal explains the problem.
         let given = [wire::evidence::JOIN_TOKEN, wire::evidence::PRIOR_CERTIFICATE];
         let taken = |kind: &str| given.contains(&kind) || self.accepted_kinds.iter().any(|accepted| accepted == kind);
         let gathered = evidence::gather(&application.provers, taken, binding, asked(challenge)).await?;
         self.about_evidence = gathered.lines();
+        self.offered = gathered.of_machine().into_iter().map(str::to_owned).collect();
+        gathered.demand(&application.demands, &self.accepted_kinds).map_err(SubmitError::Evidence)?;
         let request = EnrollRequest {
-            csr: STANDARD.encode(application.key.csr()?),
+            csr: STANDARD.encode(with_key(key, PrivateKey::csr).await?),
             wanted_name: application.name.clone(),
             evidence: gathered.evidence,
             ticket: challenge.map(|challenge| challenge.ticket.clone()),

@@ -1,6 +1,7 @@
 //! The only modules that use the clock, random numbers, the disk, the network, the terminal and other programs. Wire types are
 //! converted only here, except by commands that print the gateway's reply.
 
+pub mod client_key;
 pub mod clock;
 pub mod crypto;
 pub mod dial_back;
@@ -24,3 +25,4 @@ pub mod serve;
 pub mod terminal;
 pub mod tunnel;
 pub mod verifier;
+pub mod web;

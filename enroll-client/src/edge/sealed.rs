@@ -13,6 +13,7 @@ use tokio_rustls::{TlsAcceptor, TlsConnector, client, server};
 use transport::verifier::{CheckPeer, PeerVerifier};
 use wire::tunnel::{Open, SEALED_ALPN};
 
+use super::client_key::{client_certificate, handshake};
 use super::clock::{self, LocalClock};
 use super::crypto::provider;
 use super::first_bytes::FirstBytes;
@@ -44,7 +45,7 @@ impl Seal {
             .with_protocol_versions(&[&rustls::version::TLS13])
             .map_err(|e| e.to_string())?
             .with_client_cert_verifier(Arc::new(PeerVerifier::new(callers, &provider())))
-            .with_single_cert(chain, key.to_der())
+            .with_single_cert(chain, key.to_der().ok_or("its key is in a TPM")?)
             .map_err(|e| e.to_string())?;
         // No ALPN: stock programs offer the service's protocol or none.
         config.alpn_protocols = vec![];
@@ -135,24 +136,22 @@ pub async fn open<IO>(
     offset: Offset,
 ) -> io::Result<client::TlsStream<IO>>
 where
-    IO: AsyncRead + AsyncWrite + Unpin,
+    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let anchors = anchors(credential, offset).map_err(io::Error::other)?;
     let the_machine = TheMachine { anchors, machine: machine.clone(), offset };
-    let chain = std::iter::once(&credential.leaf).chain(&credential.chain);
-    let chain = chain.map(|der| CertificateDer::from(der.clone())).collect();
+    let certificate = client_certificate(credential).map_err(io::Error::other)?;
     let mut config = ClientConfig::builder_with_details(provider(), Arc::new(LocalClock))
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(io::Error::other)?
         // Our verifier also checks the role and the machine's name.
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(PeerVerifier::new(the_machine, &provider())))
-        .with_client_auth_cert(chain, credential.key.to_der())
-        .map_err(io::Error::other)?;
+        .with_client_cert_resolver(certificate);
     config.alpn_protocols = vec![SEALED_ALPN.to_vec()];
     config.resumption = rustls::client::Resumption::disabled();
     let name = ServerName::try_from(machine.dns_name()).map_err(io::Error::other)?;
-    TlsConnector::from(Arc::new(config)).connect(name, stream).await
+    handshake(credential.key.place(), TlsConnector::from(Arc::new(config)).connect(name, stream)).await
 }
 
 /// Accepts the server certificate of one machine.

@@ -36,6 +36,7 @@ use crate::core::proof::{self, Exporter};
 use crate::core::services::Services;
 use crate::core::target::Address;
 use crate::core::tunnel::{Input, News, Output, Tunnel};
+use crate::evidence::tpm::with_key;
 
 /// Spread of the first attempt, for machines that start at the same time.
 const FIRST_SPREAD: Duration = Duration::from_secs(1);
@@ -340,8 +341,11 @@ impl TunnelDriver {
     async fn reauthenticate(&mut self) {
         let current = self.deps.current.borrow().clone();
         let Some(exporter) = self.connected.as_ref().map(|connected| connected.exporter) else { return };
-        let credential = &current.credential.newest();
-        match renewed(credential, &credential.manage, current.offset, &exporter) {
+        let (credential, offset) = (current.credential.newest(), current.offset);
+        let key = credential.key.clone();
+        // The key may be in a TPM.
+        let made = with_key(&key, move |_| Ok(renewed(&credential, &credential.manage, offset, &exporter))).await;
+        match made.unwrap_or_else(|fault| Err(fault.to_string())) {
             Ok(frame) => self.send(&FromMachine::Reauthenticate(frame)),
             Err(why) => {
                 let _ = self.deps.tell.send(TunnelEvent::News(News::NotReauthenticated(why))).await;
@@ -407,7 +411,8 @@ pub fn exporter_of(tls: &TlsStream<TcpStream>) -> Result<Exporter, NetError> {
     Ok(exporter)
 }
 
-/// The reauthentication frame: the renewed certificate, and the proof of its key for this connection to `address`.
+/// The reauthentication frame, which a key in a TPM takes a while to sign: the renewed certificate, and the proof of its key for this
+/// connection to `address`.
 pub fn renewed(
     credential: &Credential,
     address: &Address,
@@ -418,7 +423,8 @@ pub fn renewed(
     let subject = proof::Subject { method: REAUTH_METHOD, authority: &authority, path: REAUTH_PATH, exporter };
     let now = offset.gateway_time(clock::now());
     let unique = entropy::unique().map_err(|e| e.to_string())?;
-    let proof = proof::sign(subject, &credential.key, now, unique).map_err(|e| e.to_string())?;
+    let proof = proof::draft(subject, &credential.key, now, unique).map_err(|e| e.to_string())?;
+    let proof = proof.sign(&credential.key).map_err(|e| e.to_string())?;
     let chain = std::iter::once(&credential.leaf).chain(&credential.chain).map(|der| STANDARD.encode(der)).collect();
     Ok(Reauthenticate { chain, proof })
 }

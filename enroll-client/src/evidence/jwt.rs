@@ -15,7 +15,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::Command;
 use wire::evidence::{JWT, JWT_AUDIENCE_OF_KEY, jwt_audience};
 
-use super::{Binding, EvidenceError, Prover, Proving};
+use super::{Binding, EvidenceError, Known, Prover, Proving};
 
 /// Where the token is from: a file, `command:LINE`, `github-actions`, `gcp`, or `none`.
 const VARIABLE: &str = "LYCHGATE_JWT";
@@ -39,16 +39,19 @@ const LIMIT: Duration = Duration::from_secs(20);
 /// Longest answer that is read, in bytes: a gateway takes tokens of 16 KiB, and GitHub puts one into JSON.
 const ANSWER_MAX: u64 = 32 * 1024;
 
+/// What a machine without it is told.
+pub const LACKS: &str = "no issuer of tokens is known here; `LYCHGATE_JWT` names one";
+
 /// The prover, if there is a token to be had.
-pub fn probe(_: &Path) -> Option<Box<dyn Prover>> {
-    let source = Source::find(|name| std::env::var(name).ok(), Path::new(PROJECTED))?;
+pub fn probe(_: Known<'_>) -> Option<Box<dyn Prover>> {
+    let source = TokenSource::find(|name| std::env::var(name).ok(), Path::new(PROJECTED))?;
     let audience = std::env::var(AUDIENCE).ok().filter(|audience| !audience.is_empty());
     Some(Box::new(IssuedToken { source, audience: audience.unwrap_or_else(|| JWT_AUDIENCE_OF_KEY.to_owned()) }))
 }
 
 /// Where a token is from.
 #[derive(Clone, PartialEq, Eq)]
-enum Source {
+enum TokenSource {
     /// A file with the token.
     File(PathBuf),
     /// A line for the shell, which prints the token. The audience is in [`AUDIENCE`].
@@ -61,7 +64,7 @@ enum Source {
     Unusable(&'static str),
 }
 
-impl Source {
+impl TokenSource {
     fn find(variable: impl Fn(&str) -> Option<String>, projected: &Path) -> Option<Self> {
         let variable = |name: &str| variable(name).filter(|text| !text.is_empty());
         let github = || Some(Self::GitHub { url: variable(GITHUB_URL)?, secret: variable(GITHUB_SECRET)? });
@@ -220,7 +223,7 @@ async fn run(mut command: Command, input: &str, called: &str) -> Result<String, 
 
 /// The prover.
 struct IssuedToken {
-    source: Source,
+    source: TokenSource,
     audience: String,
 }
 
@@ -248,10 +251,10 @@ mod tests {
 
     const TOKEN: &str = "eyJhbGciOiJFUzI1NiJ9.e30.AAAA";
 
-    fn found(variables: &[(&str, &str)], projected: &Path) -> Option<Source> {
+    fn found(variables: &[(&str, &str)], projected: &Path) -> Option<TokenSource> {
         let variables: Vec<(String, String)> =
             variables.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect();
-        Source::find(
+        TokenSource::find(
             move |name| variables.iter().find(|(known, _)| known == name).map(|(_, text)| text.clone()),
             projected,
         )
@@ -263,25 +266,25 @@ mod tests {
         let (there, nowhere) = (room.path().join("token"), room.path().join("nothing"));
         std::fs::write(&there, TOKEN).unwrap();
         let github = [(GITHUB_URL, "https://a.example/token?v=1"), (GITHUB_SECRET, "s3cret")];
-        let job = || Source::GitHub { url: github[0].1.to_owned(), secret: github[1].1.to_owned() };
+        let job = || TokenSource::GitHub { url: github[0].1.to_owned(), secret: github[1].1.to_owned() };
         assert!(found(&[], &nowhere).is_none());
-        assert!(found(&[], &there) == Some(Source::File(there.clone())));
+        assert!(found(&[], &there) == Some(TokenSource::File(there.clone())));
         assert!(found(&github, &there) == Some(job()));
         assert!(found(&github[..1], &nowhere).is_none(), "without the secret it may not ask");
         assert!(found(&[(VARIABLE, "none"), github[0], github[1]], &there).is_none());
         assert!(found(&[(VARIABLE, "")], &nowhere).is_none());
-        assert!(found(&[(VARIABLE, "gcp")], &there) == Some(Source::Gcp));
-        assert!(found(&[(VARIABLE, "/a/b")], &there) == Some(Source::File("/a/b".into())));
-        assert!(found(&[(VARIABLE, "command:a b")], &there) == Some(Source::Command("a b".to_owned())));
+        assert!(found(&[(VARIABLE, "gcp")], &there) == Some(TokenSource::Gcp));
+        assert!(found(&[(VARIABLE, "/a/b")], &there) == Some(TokenSource::File("/a/b".into())));
+        assert!(found(&[(VARIABLE, "command:a b")], &there) == Some(TokenSource::Command("a b".to_owned())));
         assert!(found(&[(VARIABLE, "github-actions"), github[0], github[1]], &there) == Some(job()));
-        assert!(matches!(found(&[(VARIABLE, "github-actions")], &there), Some(Source::Unusable(_))));
+        assert!(matches!(found(&[(VARIABLE, "github-actions")], &there), Some(TokenSource::Unusable(_))));
     }
 
     #[tokio::test]
     async fn a_file_is_read_anew_and_trimmed() {
         let room = tempfile::tempdir().unwrap();
         let path = room.path().join("token");
-        let source = Source::File(path.clone());
+        let source = TokenSource::File(path.clone());
         assert!(source.token("").await.unwrap_err().contains("token: No such file"));
         for (text, good) in [
             (format!("{TOKEN}\n"), true),
@@ -301,7 +304,7 @@ mod tests {
     #[cfg(unix)]
     #[tokio::test]
     async fn a_command_is_told_the_audience() {
-        let run = async |line: &str| Source::Command(line.to_owned()).token("lychgate://td.example/00ff").await;
+        let run = async |line: &str| TokenSource::Command(line.to_owned()).token("lychgate://td.example/00ff").await;
         let made = r#"[ "$LYCHGATE_JWT_AUDIENCE" = lychgate://td.example/00ff ] && echo eyJhbGciOiJFUzI1NiJ9.e30.AAAA"#;
         assert_eq!(run(made).await.as_deref(), Ok(TOKEN));
         let why = run("echo much; echo first >&2; echo last >&2; exit 3").await.unwrap_err();

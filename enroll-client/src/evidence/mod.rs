@@ -13,14 +13,17 @@ use std::future::Future;
 use std::path::Path;
 use std::pin::Pin;
 
+use ::tpm::KeyFile;
 use pki::{KeyDigest, TrustDomain, UnixTime};
 use wire::enroll::Evidence;
 
 pub use join_token::JoinToken;
 pub use prior_certificate::PriorCertificate;
 
+use crate::core::attestation::{Attestation, KnownEk, Offer};
 use crate::core::key::KeyFault;
 use crate::core::proof::Exporter;
+use crate::text::report::{Complaint, Exit};
 
 /// What evidence may be bound to, so that it cannot be used with another key or on another connection.
 #[derive(Clone, Copy, Debug)]
@@ -29,6 +32,8 @@ pub struct Binding<'a> {
     pub exporter: &'a Exporter,
     /// The key that is to be certified.
     pub new_key: &'a KeyDigest,
+    /// What the TPM can use of that key, if it is in one.
+    pub inside: Option<&'a KeyFile>,
     /// The gateway's trust domain, by its verified certificate.
     pub domain: &'a TrustDomain,
     /// The gateway's time, as far as known.
@@ -65,28 +70,103 @@ pub trait Prover: Send + Sync {
     /// # Errors
     /// When the crypto library or the device fails.
     fn body<'a>(&'a self, binding: Binding<'a>, challenge: Option<&'a str>) -> Proving<'a>;
+
+    /// The endorsement key in the last body, which is to be shown from now on.
+    fn shown(&self) -> Option<KnownEk> {
+        None
+    }
 }
 
-/// Gives the machine's prover of a kind, if it has one; the argument is the client's folder.
-pub type Probe = fn(&Path) -> Option<Box<dyn Prover>>;
+/// What a prover is made from.
+#[derive(Clone, Copy, Debug)]
+pub struct Known<'a> {
+    /// The client's folder.
+    pub folder: &'a Path,
+    /// The record in it.
+    pub attestation: &'a Attestation,
+    /// The endorsement key that must be shown and no other, because the gateway knows the machine by it.
+    pub ek: Option<&'a KnownEk>,
+}
 
-/// Every kind this client supports, alphabetical. Kinds with a probe are found on the machine; the others are given by a person or an
-/// earlier identity.
-pub const ALL: &[(&str, Option<Probe>)] = &[
-    (wire::evidence::JOIN_TOKEN, None),
-    (wire::evidence::JWT, Some(jwt::probe)),
-    (wire::evidence::PRIOR_CERTIFICATE, None),
+/// Gives the machine's prover of a kind, if it has one.
+pub type Probe = fn(Known<'_>) -> Option<Box<dyn Prover>>;
+
+/// A kind of evidence.
+pub struct Kind {
+    /// Its name.
+    pub name: &'static str,
+    /// Where it comes from.
+    pub source: Source,
+}
+
+/// Where evidence comes from.
+pub enum Source {
+    /// A person gives it, or an earlier identity.
+    Given,
+    /// It is found on the machine.
+    Machine {
+        /// Finds it.
+        probe: Probe,
+        /// What is said of a machine without it.
+        lacks: &'static str,
+    },
+}
+
+/// Every kind this client supports, alphabetical.
+pub const ALL: &[Kind] = &[
+    Kind { name: wire::evidence::JOIN_TOKEN, source: Source::Given },
+    Kind { name: wire::evidence::JWT, source: Source::Machine { probe: jwt::probe, lacks: jwt::LACKS } },
+    Kind { name: wire::evidence::PRIOR_CERTIFICATE, source: Source::Given },
     #[cfg(debug_assertions)]
-    ("reference", Some(reference::probe)),
-    (wire::evidence::SSH_HOST_KEY, Some(ssh_host_key::probe)),
-    (wire::evidence::TPM, Some(tpm::probe)),
-    (wire::evidence::X509, Some(x509::probe)),
+    Kind {
+        name: "reference",
+        source: Source::Machine { probe: reference::probe, lacks: "the folder holds no secret" },
+    },
+    Kind {
+        name: wire::evidence::SSH_HOST_KEY,
+        source: Source::Machine { probe: ssh_host_key::probe, lacks: ssh_host_key::LACKS },
+    },
+    Kind { name: wire::evidence::TPM, source: Source::Machine { probe: tpm::probe, lacks: tpm::NO_TPM } },
+    Kind { name: wire::evidence::X509, source: Source::Machine { probe: x509::probe, lacks: x509::LACKS } },
 ];
 
-/// The provers that this machine has.
+/// The kinds that are found on a machine.
+fn of_machines() -> impl Iterator<Item = (&'static str, Probe, &'static str)> {
+    ALL.iter().filter_map(|kind| match kind.source {
+        Source::Machine { probe, lacks } => Some((kind.name, probe, lacks)),
+        Source::Given => None,
+    })
+}
+
+/// The provers that this machine has and its owner lets it use.
 #[must_use]
-pub fn of_this_machine(folder: &Path) -> Vec<Box<dyn Prover>> {
-    ALL.iter().filter_map(|(_, probe)| probe.and_then(|probe| probe(folder))).collect()
+pub fn of_this_machine(known: Known<'_>) -> Vec<Box<dyn Prover>> {
+    let allowed = of_machines().filter(|(kind, ..)| known.attestation.attest.allows(kind));
+    allowed.filter_map(|(_, probe, _)| probe(known)).collect()
+}
+
+/// Refuses an offer that names what is no kind of evidence, or what this machine does not have.
+///
+/// # Errors
+/// [`Exit::Usage`] for the one, and [`Exit::Failure`] for the other.
+pub fn check_offer(offer: &Offer, known: Known<'_>) -> Result<(), Complaint> {
+    for named in offer.named() {
+        let Some((_, probe, lacks)) = of_machines().find(|(kind, ..)| kind == named) else {
+            let kinds: Vec<&str> = of_machines().map(|(kind, ..)| kind).collect();
+            return Err(Complaint::new(Exit::Usage, "usage", format!("`{named}` is no evidence that a machine has"))
+                .hint(format!("it is one or several of {}, or `auto`, or `none`", kinds.join(", "))));
+        };
+        if probe(known).is_none() {
+            return Err(missing(named, lacks));
+        }
+    }
+    Ok(())
+}
+
+/// Evidence was named and cannot be given.
+fn missing(kind: &str, why: &str) -> Complaint {
+    Complaint::new(Exit::Failure, "no-evidence", format!("the evidence `{kind}` was asked for: {why}"))
+        .hint("`--attest auto` offers what there is, `--attest none` nothing")
 }
 
 /// The evidence of one request.
@@ -99,12 +179,37 @@ pub struct Gathered {
 }
 
 impl Gathered {
+    /// The kinds among it that were found on the machine.
+    #[must_use]
+    pub fn of_machine(&self) -> Vec<&str> {
+        let found = |kind: &&str| of_machines().any(|(known, ..)| known == *kind);
+        self.evidence.iter().map(|piece| piece.kind.as_str()).filter(found).collect()
+    }
+
+    /// Refuses to go on without evidence that was named. `accepted` are the kinds that the gateway accepts.
+    ///
+    /// # Errors
+    /// Which is not there, and why.
+    pub fn demand(&self, offer: &Offer, accepted: &[String]) -> Result<(), Complaint> {
+        for named in offer.named() {
+            if self.of_machine().contains(&named.as_str()) {
+                continue;
+            }
+            let why = match self.missing.iter().find(|(kind, _)| kind == named) {
+                Some((_, why)) => why.clone(),
+                None if accepted.contains(named) => "this machine does not have it any more".to_owned(),
+                None if accepted.is_empty() => "the gateway accepts no evidence of machines".to_owned(),
+                None => format!("the gateway does not accept it, but {}", accepted.join(", ")),
+            };
+            return Err(missing(named, &why));
+        }
+        Ok(())
+    }
+
     /// What a person is told about the evidence of the machine itself: what is offered, and what is not.
     #[must_use]
     pub fn lines(&self) -> Vec<String> {
-        let probed = |kind: &str| ALL.iter().any(|(known, probe)| *known == kind && probe.is_some());
-        let offered: Vec<&str> =
-            self.evidence.iter().map(|piece| piece.kind.as_str()).filter(|kind| probed(kind)).collect();
+        let offered = self.of_machine();
         let missing = self.missing.iter().map(|(kind, why)| format!("going on without the evidence `{kind}`: {why}"));
         let offered =
             (!offered.is_empty()).then(|| format!("offering the evidence of this machine: {}", offered.join(", ")));
@@ -130,4 +235,58 @@ pub async fn gather(
         }
     }
     Ok(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn gathered(evidence: &[&str], missing: &[(&'static str, &str)]) -> Gathered {
+        let piece = |kind: &&str| Evidence { kind: (*kind).to_owned(), body: String::new() };
+        Gathered {
+            evidence: evidence.iter().map(piece).collect(),
+            missing: missing.iter().map(|(kind, why)| (*kind, (*why).to_owned())).collect(),
+        }
+    }
+
+    #[test]
+    fn what_was_named_is_demanded() {
+        let without = "the evidence `tpm` was asked for: ";
+        for (offer, got, accepted, want) in [
+            ("auto", gathered(&[], &[("tpm", "it is silent")]), &["tpm"][..], None),
+            ("none", gathered(&[], &[]), &["tpm"], None),
+            ("tpm", gathered(&["join-token", "tpm"], &[]), &["tpm"], None),
+            ("tpm", gathered(&[], &[("tpm", "it is silent")]), &["tpm"], Some("it is silent")),
+            ("tpm", gathered(&["ssh-host-key"], &[]), &[], Some("the gateway accepts no evidence of machines")),
+            (
+                "ssh-host-key,tpm",
+                gathered(&["ssh-host-key"], &[]),
+                &["join-token", "ssh-host-key"],
+                Some("the gateway does not accept it, but join-token, ssh-host-key"),
+            ),
+        ] {
+            let accepted: Vec<String> = accepted.iter().map(|kind| (*kind).to_owned()).collect();
+            let refused = got.demand(&Offer::parse(offer).unwrap(), &accepted).err();
+            assert_eq!(refused.map(|refused| refused.what), want.map(|why| format!("{without}{why}")), "{offer}");
+        }
+    }
+
+    #[test]
+    fn an_offer_names_kinds_that_machines_have() {
+        let (room, attestation) = (tempfile::tempdir().unwrap(), Attestation::default());
+        let known = Known { folder: room.path(), attestation: &attestation, ek: None };
+        let check = |text: &str| check_offer(&Offer::parse(text).unwrap(), known).map_err(|refused| refused.what);
+        assert_eq!(check("auto"), Ok(()));
+        assert_eq!(check("join-token").unwrap_err(), "`join-token` is no evidence that a machine has");
+        assert_eq!(check("tarot").unwrap_err(), "`tarot` is no evidence that a machine has");
+        let lacks = "the evidence `reference` was asked for: the folder holds no secret";
+        assert_eq!(check("reference").unwrap_err(), lacks);
+        std::fs::write(room.path().join("reference.secret"), "edge-a sixteen bytes or more\n").unwrap();
+        assert_eq!(check("reference"), Ok(()));
+        let provers = |offer: &str| {
+            let attestation = Attestation { attest: Offer::parse(offer).unwrap(), ..Attestation::default() };
+            of_this_machine(Known { attestation: &attestation, ..known }).len()
+        };
+        assert_eq!((provers("reference"), provers("none")), (1, 0));
+    }
 }

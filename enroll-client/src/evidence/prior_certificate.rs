@@ -5,7 +5,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use wire::evidence::PRIOR_CERTIFICATE_CONTEXT;
 
-use super::{Binding, EvidenceError, Prover, Proving};
+use super::tpm::with_key;
+use super::{Binding, Prover, Proving};
 use crate::core::key::{KeyFault, PrivateKey};
 
 /// The expired certificate with its key.
@@ -28,12 +29,13 @@ impl Prover for PriorCertificate {
     }
 
     fn body<'a>(&'a self, binding: Binding<'a>, _: Option<&'a str>) -> Proving<'a> {
-        let body = self.key.sign(&message(binding)).and_then(|signature| {
+        Box::pin(async move {
+            let message = message(binding);
+            let signature = with_key(&self.key, move |key| key.sign(&message)).await?;
             let signature = URL_SAFE_NO_PAD.encode(signature);
             let body = wire::evidence::PriorCertificate { certificate: self.certificate.clone(), signature };
-            serde_json::to_string(&body).map_err(|e| KeyFault::Library(e.to_string()))
-        });
-        Box::pin(std::future::ready(body.map_err(EvidenceError::Key)))
+            Ok(serde_json::to_string(&body).map_err(|e| KeyFault::Library(e.to_string()))?)
+        })
     }
 }
 
@@ -46,7 +48,8 @@ mod tests {
         let (old, new) = (crate::testing::private_key(), crate::testing::private_key());
         let digest = new.digest();
         let domain = pki::TrustDomain::parse("td.example").unwrap();
-        let binding = Binding { exporter: &[9; 32], new_key: &digest, domain: &domain, now: pki::UnixTime::new(0) };
+        let binding =
+            Binding { exporter: &[9; 32], new_key: &digest, inside: None, domain: &domain, now: pki::UnixTime::new(0) };
         let prover = PriorCertificate { certificate: "PEM".into(), key: old.clone() };
         let body: wire::evidence::PriorCertificate =
             serde_json::from_str(&prover.body(binding, None).await.unwrap()).unwrap();

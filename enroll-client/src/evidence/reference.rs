@@ -1,18 +1,16 @@
 //! `reference`: the prover for the gateway's test attestor of that name: two rounds over a shared secret. Only in debug builds, and used
 //! if the client's folder contains `reference.secret`.
 
-use std::path::Path;
-
 use aws_lc_rs::hmac;
 
-use super::{Binding, EvidenceError, Prover, Proving};
+use super::{Binding, EvidenceError, Known, Prover, Proving};
 
 /// File of the secret in the client's folder.
 const FILE: &str = "reference.secret";
 
 /// The prover, if the folder contains a secret.
-pub fn probe(folder: &Path) -> Option<Box<dyn Prover>> {
-    let text = std::fs::read_to_string(folder.join(FILE)).ok()?;
+pub fn probe(known: Known<'_>) -> Option<Box<dyn Prover>> {
+    let text = std::fs::read_to_string(known.folder.join(FILE)).ok()?;
     let (name, secret) = text.trim_end().split_once(' ')?;
     let key = hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes());
     Some(Box::new(Reference { name: name.to_owned(), key }))
@@ -48,12 +46,15 @@ mod tests {
     #[tokio::test]
     async fn it_answers_for_the_key() {
         let room = tempfile::tempdir().unwrap();
-        assert!(probe(room.path()).is_none());
+        let attestation = crate::core::attestation::Attestation::default();
+        let known = Known { folder: room.path(), attestation: &attestation, ek: None };
+        assert!(probe(known).is_none());
         std::fs::write(room.path().join(FILE), "edge-a sixteen bytes or more\n").unwrap();
-        let prover = probe(room.path()).unwrap();
+        let prover = probe(known).unwrap();
         let digest = pki::KeyDigest::from_spki_der(b"key");
         let domain = pki::TrustDomain::parse("td.example").unwrap();
-        let binding = Binding { exporter: &[9; 32], new_key: &digest, domain: &domain, now: pki::UnixTime::new(0) };
+        let binding =
+            Binding { exporter: &[9; 32], new_key: &digest, inside: None, domain: &domain, now: pki::UnixTime::new(0) };
         assert_eq!(prover.body(binding, None).await.unwrap(), "edge-a");
         let answer = prover.body(binding, Some("00ff")).await.unwrap();
         let signed = [&[0, 0xff][..], digest.as_bytes()].concat();

@@ -13,7 +13,7 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::process::Command;
 use wire::evidence::{SSH_HOST_KEY, SSH_HOST_KEY_NAMESPACE, SshHostKey as Body, ssh_host_key_message};
 
-use super::{Binding, EvidenceError, Prover, Proving};
+use super::{Binding, EvidenceError, Known, Prover, Proving};
 
 /// Where sshd has its host keys, unless [`VARIABLE`] names another folder.
 const FOLDER: &str = "/etc/ssh";
@@ -43,8 +43,11 @@ const LIMIT: Duration = Duration::from_secs(10);
 /// Largest file that is read: a certificate with many names has a few KiB.
 const FILE_MAX: u64 = 64 * 1024;
 
+/// What a machine without it is told.
+pub const LACKS: &str = "its sshd has no host key that this user may use";
+
 /// The prover, if there is a host key that can sign.
-pub fn probe(_: &Path) -> Option<Box<dyn Prover>> {
+pub fn probe(_: Known<'_>) -> Option<Box<dyn Prover>> {
     let folder = std::env::var_os(VARIABLE).map_or_else(|| PathBuf::from(FOLDER), PathBuf::from);
     let agent = std::env::var_os("SSH_AUTH_SOCK").is_some();
     let keygen = keygen(std::env::var_os(KEYGEN_VARIABLE).map(PathBuf::from))?;
@@ -138,7 +141,7 @@ impl Prover for HostKey {
 
     fn body<'a>(&'a self, binding: Binding<'a>, _: Option<&'a str>) -> Proving<'a> {
         Box::pin(async move {
-            let Binding { exporter, new_key, domain, now } = binding;
+            let Binding { exporter, new_key, domain, now, inside: _ } = binding;
             if !self.keygen.is_absolute() {
                 let why = format!("`{}` in `{KEYGEN_VARIABLE}` is no absolute path", self.keygen.display());
                 return Err(EvidenceError::Machine(why));
@@ -168,7 +171,8 @@ mod tests {
     async fn body(folder: &Path, now: u64) -> Option<Body> {
         let key = HostKey::at(folder.join(KEYS[0]), false, &keygen(None)?)?;
         let (digest, domain) = (pki::KeyDigest::from_spki_der(b"key"), TrustDomain::parse("td.example").unwrap());
-        let binding = Binding { exporter: &[9; 32], new_key: &digest, domain: &domain, now: UnixTime::new(now) };
+        let binding =
+            Binding { exporter: &[9; 32], new_key: &digest, inside: None, domain: &domain, now: UnixTime::new(now) };
         let text = key.body(binding, None).await.ok()?;
         Some(serde_json::from_str(&text).unwrap())
     }
@@ -225,7 +229,7 @@ mod tests {
             let keygen = keygen(Some(PathBuf::from(named))).unwrap();
             let key = HostKey::at(room.path().join(KEYS[0]), false, &keygen).unwrap();
             let now = UnixTime::new(0);
-            let binding = Binding { exporter: &[9; 32], new_key: &digest, domain: &domain, now };
+            let binding = Binding { exporter: &[9; 32], new_key: &digest, inside: None, domain: &domain, now };
             key.body(binding, None).await.unwrap_err().to_string()
         };
         let relative = prove("ssh-keygen").await;

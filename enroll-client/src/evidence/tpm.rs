@@ -2,15 +2,16 @@
 //! the gateway's challenge is opened by both together, and the AK quotes the PCRs that are asked for.
 //!
 //! The AK is made from a fixed template each time, under the endorsement hierarchy, whose counts of starts have no offset. So nothing is
-//! stored, and a machine that was wiped has the same AK again. The key to be certified is the one in the client's folder: the AK vouches
-//! for it with its signature over the key's digest, and does not say that it is in the TPM.
+//! stored, and a machine that was wiped has the same AK again. The key to be certified is either one in a file, for which the AK vouches
+//! with its signature over the key's digest, or one that the TPM made: then the AK certifies that it is in the TPM.
 
 mod device;
+mod held;
 mod machine;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc;
+use std::sync::{PoisonError, mpsc};
 use std::thread;
 use std::time::Duration;
 
@@ -19,13 +20,15 @@ use base64::engine::general_purpose::STANDARD;
 use futures::channel::oneshot;
 use futures::lock::Mutex;
 use pki::KeyDigest;
-use tpm::{HashAlgorithm, PcrSet};
+use tpm::{HashAlgorithm, KeyFile, PcrSet, Template};
 use wire::evidence::{TPM, TPM_CONTEXT, TPM_NONCE_LEN, TpmAnswer, TpmChallenge, TpmEvidence, TpmQuote, TpmSigned};
 
 pub use self::device::{Device, Place, TpmError, VARIABLE};
-pub use self::machine::{About, NvCertificate};
+pub use self::held::{NO_TPM, make as make_key, read as read_key, with_key};
+pub use self::machine::{About, EkName, NvCertificate};
 
-use super::{Binding, EvidenceError, Prover, Proving};
+use super::{Binding, EvidenceError, Known, Prover, Proving};
+use crate::core::attestation::{FetchedCertificate, KnownEk};
 
 /// The event log of the boot, as Linux has it. Most systems let root alone read it.
 pub const EVENT_LOG: &str = "/sys/kernel/security/tpm0/binary_bios_measurements";
@@ -38,17 +41,46 @@ const LOG_MAX: u64 = 144 * 1024;
 const PATIENCE: Duration = Duration::from_secs(90);
 
 /// The prover, if the machine has a TPM or one is named.
-pub fn probe(_: &Path) -> Option<Box<dyn Prover>> {
+pub fn probe(known: Known<'_>) -> Option<Box<dyn Prover>> {
     let place = Place::find()?;
-    Some(Box::new(Tpm { place, log: EVENT_LOG.into(), last: Mutex::new(None) }))
+    let fetched = known.attestation.fetched.iter().filter_map(certificate).collect();
+    let source = TpmSource { place, log: EVENT_LOG.into(), known: known.ek.cloned(), fetched };
+    Some(Box::new(Tpm::new(source)))
 }
+
+/// A certificate that was fetched, as if it were in the TPM where the profile wants it; `None` if the record of it is damaged.
+#[must_use]
+pub fn certificate(fetched: &FetchedCertificate) -> Option<NvCertificate> {
+    let index = Template::named(&fetched.template)?.certificate_index();
+    Some(NvCertificate { index, der: STANDARD.decode(&fetched.certificate).ok()? })
+}
+
+/// What evidence is made from.
+#[derive(Clone, Debug)]
+struct TpmSource {
+    place: Place,
+    log: PathBuf,
+    /// The EK to show, if one was shown before.
+    known: Option<KnownEk>,
+    /// Certificates that the TPM does not hold.
+    fetched: Vec<NvCertificate>,
+}
+
+/// A body of evidence, and the EK in it.
+type Proof = (String, KnownEk);
 
 /// The prover. One that failed fails again at once: the next attempt to join makes another.
 struct Tpm {
-    place: Place,
-    log: PathBuf,
+    source: TpmSource,
     /// What was asked last, and what came of it, for a request that is repeated.
     last: Mutex<Option<(Asked, Result<String, EvidenceError>)>>,
+    shown: std::sync::Mutex<Option<KnownEk>>,
+}
+
+impl Tpm {
+    fn new(source: TpmSource) -> Self {
+        Self { source, last: Mutex::new(None), shown: std::sync::Mutex::default() }
+    }
 }
 
 /// What is asked of the TPM.
@@ -56,6 +88,8 @@ struct Tpm {
 struct Asked {
     /// The key to be certified.
     key: KeyDigest,
+    /// What the TPM can use of it, if it is in the TPM.
+    inside: Option<KeyFile>,
     /// The gateway's challenge, in the second round.
     challenge: Option<String>,
 }
@@ -66,7 +100,8 @@ impl Prover for Tpm {
     }
 
     fn body<'a>(&'a self, binding: Binding<'a>, challenge: Option<&'a str>) -> Proving<'a> {
-        let asked = Asked { key: *binding.new_key, challenge: challenge.map(str::to_owned) };
+        let inside = binding.inside.cloned();
+        let asked = Asked { key: *binding.new_key, inside, challenge: challenge.map(str::to_owned) };
         Box::pin(async move {
             let mut last = self.last.lock().await;
             match &*last {
@@ -74,12 +109,19 @@ impl Prover for Tpm {
                 Some((before, Ok(body))) if *before == asked => return Ok(body.clone()),
                 Some(_) | None => {}
             }
-            let (place, log, question) = (self.place.clone(), self.log.clone(), asked.clone());
-            let outcome = with_patience(PATIENCE, move || prove(&place, &log, &question)).await;
-            let outcome = outcome.map_err(|error| EvidenceError::Machine(error.to_string()));
+            let (source, question) = (self.source.clone(), asked.clone());
+            let outcome = with_patience(PATIENCE, move || prove(&source, &question)).await;
+            let outcome = outcome.map_err(|error| EvidenceError::Machine(error.to_string())).map(|(body, ek)| {
+                *self.shown.lock().unwrap_or_else(PoisonError::into_inner) = Some(ek);
+                body
+            });
             *last = Some((asked, outcome.clone()));
             outcome
         })
+    }
+
+    fn shown(&self) -> Option<KnownEk> {
+        self.shown.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
@@ -107,24 +149,25 @@ async fn with_patience<T: Send + 'static>(
 
 const NO_THREAD: TpmError = TpmError::Unusable("there is no thread to speak to the TPM in");
 
-/// The body of the evidence.
-fn prove(place: &Place, log: &Path, asked: &Asked) -> Result<String, TpmError> {
-    let mut device = Device::open(place)?;
-    let certificates = machine::certificates(&mut device)?;
-    let ek = machine::endorsement_key(&mut device, &certificates)?;
+fn prove(source: &TpmSource, asked: &Asked) -> Result<Proof, TpmError> {
+    let mut device = Device::open(&source.place)?;
+    let certificates = machine::with_fetched(machine::certificates(&mut device)?, &source.fetched);
+    let ek = machine::endorsement_key(&mut device, &certificates, source.known.as_ref())?;
     let (handle, ak) = machine::attestation_key(&mut device)?;
     let answer = match &asked.challenge {
-        Some(challenge) => Some(answer(&mut device, &ek, (handle, &ak), challenge, &asked.key, log)?),
+        Some(challenge) => Some(answer(&mut device, &ek, (handle, &ak), challenge, asked, &source.log)?),
         None => None,
     };
+    let certificates = ek.certificates_among(certificates);
     let evidence = TpmEvidence {
         certificates: certificates.iter().map(|certificate| STANDARD.encode(&certificate.der)).collect(),
         ek: STANDARD.encode(ek.public.bytes()),
         ak: STANDARD.encode(ak.public().bytes()),
-        key: None,
+        key: asked.inside.as_ref().map(|file| STANDARD.encode(&file.key().public)),
         answer,
     };
-    serde_json::to_string(&evidence).map_err(|_| TpmError::Unusable("the evidence cannot be written"))
+    let body = serde_json::to_string(&evidence).map_err(|_| TpmError::Unusable("the evidence cannot be written"))?;
+    Ok((body, ek.known()))
 }
 
 fn answer(
@@ -132,7 +175,7 @@ fn answer(
     ek: &machine::EndorsementKey,
     ak: (u32, &tpm::Ak),
     challenge: &str,
-    key: &KeyDigest,
+    asked: &Asked,
     log: &Path,
 ) -> Result<TpmAnswer, TpmError> {
     let bad = || TpmError::Unusable("the gateway's challenge makes no sense");
@@ -145,7 +188,11 @@ fn answer(
     let pcrs = PcrSet::of(challenge.pcrs.iter().copied()).ok_or_else(bad)?;
     let (credential, encrypted) = (bytes(&challenge.credential)?, bytes(&challenge.encrypted_secret)?);
     let secret = machine::activate(device, ak.0, ek, &credential, &encrypted)?;
-    let extra_data = HashAlgorithm::Sha256.digest(&[TPM_CONTEXT, &nonce, key.as_bytes()]);
+    let extra_data = HashAlgorithm::Sha256.digest(&[TPM_CONTEXT, &nonce, asked.key.as_bytes()]);
+    let certification = match &asked.inside {
+        Some(file) => Some(signed(&held::certified(device, file, ak.0, &extra_data)?)),
+        None => None,
+    };
     let quote = if pcrs.is_empty() {
         None
     } else {
@@ -153,7 +200,11 @@ fn answer(
         let log = if challenge.log { event_log(log) } else { None };
         Some(written(&quote, log))
     };
-    Ok(TpmAnswer { secret: STANDARD.encode(secret), certification: None, quote })
+    Ok(TpmAnswer { secret: STANDARD.encode(secret), certification, quote })
+}
+
+fn signed(signed: &tpm::command::Signed) -> TpmSigned {
+    TpmSigned { attest: STANDARD.encode(&signed.attest), signature: STANDARD.encode(&signed.signature) }
 }
 
 fn written(quote: &machine::QuoteWithValues, log: Option<Vec<u8>>) -> TpmQuote {
@@ -163,15 +214,7 @@ fn written(quote: &machine::QuoteWithValues, log: Option<Vec<u8>>) -> TpmQuote {
         HashAlgorithm::Sha512 => "sha512",
     };
     let values: BTreeMap<u8, String> = quote.values.iter().map(|(pcr, value)| (*pcr, hex::encode(value))).collect();
-    TpmQuote {
-        signed: TpmSigned {
-            attest: STANDARD.encode(&quote.signed.attest),
-            signature: STANDARD.encode(&quote.signed.signature),
-        },
-        bank: bank.to_owned(),
-        values,
-        log: log.map(|log| STANDARD.encode(log)),
-    }
+    TpmQuote { signed: signed(&quote.signed), bank: bank.to_owned(), values, log: log.map(|log| STANDARD.encode(log)) }
 }
 
 /// The event log, if there is one that we may read and that is not too long.
@@ -181,6 +224,12 @@ fn event_log(path: &Path) -> Option<Vec<u8>> {
     let file = std::fs::File::open(path).ok()?;
     file.take(LOG_MAX + 1).read_to_end(&mut log).ok()?;
     (!log.is_empty() && u64::try_from(log.len()).is_ok_and(|len| len <= LOG_MAX)).then_some(log)
+}
+
+/// The public keys of the EKs that the TPM makes from the templates whose certificates makers keep on servers.
+pub async fn endorsement_keys(place: &Place) -> Result<Vec<EkName>, TpmError> {
+    let place = place.clone();
+    with_patience(PATIENCE, move || machine::endorsement_keys(&mut Device::open(&place)?)).await
 }
 
 /// Looks at the TPM, and whether the event log can be read.
@@ -208,14 +257,15 @@ mod tests {
     async fn a_tpm_that_cannot_be_opened_fails_once_and_then_at_once() {
         let room = tempfile::tempdir().unwrap();
         let place = Place::Unix(room.path().join("none"));
-        let tpm = Tpm { place, log: EVENT_LOG.into(), last: Mutex::new(None) };
+        let tpm = Tpm::new(TpmSource { place, log: EVENT_LOG.into(), known: None, fetched: Vec::new() });
         let digest = KeyDigest::from_spki_der(b"key");
         let domain = pki::TrustDomain::parse("td.example").unwrap();
         let now = pki::UnixTime::new(0);
-        let binding = Binding { exporter: &[9; 32], new_key: &digest, domain: &domain, now };
+        let binding = Binding { exporter: &[9; 32], new_key: &digest, inside: None, domain: &domain, now };
         let EvidenceError::Machine(first) = tpm.body(binding, None).await.unwrap_err() else { panic!("a key") };
         assert!(first.starts_with("the TPM at unix:/") && first.contains("cannot be opened"), "{first}");
         assert_eq!(tpm.body(binding, Some("{}")).await, Err(EvidenceError::Machine(first)));
+        assert_eq!(tpm.shown(), None);
     }
 
     #[test]

@@ -20,7 +20,7 @@ use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer as _;
 use zeroize::Zeroizing;
 
-use super::{Binding, EvidenceError, Prover, Proving};
+use super::{Binding, EvidenceError, Known, Prover, Proving};
 
 /// The environment variable that names the file of the certificate, PEM, followed by those of the CAs above it.
 const CERTIFICATE: &str = "LYCHGATE_X509_CERT";
@@ -40,8 +40,11 @@ const SCHEMES: [SignatureScheme; 5] = [
     SignatureScheme::RSA_PKCS1_SHA256,
 ];
 
+/// What a machine without it is told.
+pub const LACKS: &str = "neither `LYCHGATE_X509_CERT` nor `LYCHGATE_X509_KEY` names a file";
+
 /// The prover, if the files are named. With one of two names it fails each time and says so.
-pub fn probe(_: &Path) -> Option<Box<dyn Prover>> {
+pub fn probe(_: Known<'_>) -> Option<Box<dyn Prover>> {
     let named = |variable| std::env::var_os(variable).filter(|value| !value.is_empty()).map(PathBuf::from);
     let (certificate, key) = (named(CERTIFICATE), named(KEY));
     (certificate.is_some() || key.is_some()).then(|| Box::new(Certificate { certificate, key }) as Box<dyn Prover>)
@@ -106,7 +109,7 @@ impl Prover for Certificate {
     }
 
     fn body<'a>(&'a self, binding: Binding<'a>, _: Option<&'a str>) -> Proving<'a> {
-        let Binding { exporter, new_key, domain, now } = binding;
+        let Binding { exporter, new_key, domain, now, inside: _ } = binding;
         let message = x509_message(domain.as_str(), exporter, new_key.as_bytes());
         Box::pin(std::future::ready(self.prove(&message, now).map_err(EvidenceError::Machine)))
     }
@@ -138,7 +141,7 @@ mod tests {
     async fn body_at(folder: &Path, now: UnixTime) -> Result<X509Evidence, EvidenceError> {
         let prover = Certificate { certificate: Some(folder.join("cert.pem")), key: Some(folder.join("key.pem")) };
         let (digest, domain) = (KeyDigest::from_spki_der(b"key"), TrustDomain::parse("td.example").unwrap());
-        let binding = Binding { exporter: &[9; 32], new_key: &digest, domain: &domain, now };
+        let binding = Binding { exporter: &[9; 32], new_key: &digest, inside: None, domain: &domain, now };
         let text = prover.body(binding, None).await?;
         Ok(serde_json::from_str(&text).unwrap())
     }

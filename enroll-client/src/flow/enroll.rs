@@ -5,19 +5,21 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::time::Duration;
 
-use pki::{KeyDigest, UnixTime};
+use pki::{KeyDigest, Role, UnixTime};
 
+use crate::core::attestation::{Attestation, Offer};
 use crate::core::enrollment::{Enrollment, EnrollmentInput, EnrollmentOutput, Forget, RetryPolicy};
 use crate::core::offset::Offset;
 use crate::core::plan::JoinRequest;
-use crate::core::receive::PendingApproval;
+use crate::core::receive::{Issued, PendingApproval};
 use crate::core::record::{Denied, Pending, RequestAtGate, VERSION};
 use crate::core::target::Address;
 use crate::core::trust::Expected;
 use crate::edge::enroll::{Application, EnrollFace};
 use crate::edge::keystore::{Credential, Keystore, StoreError};
 use crate::edge::{clock, entropy};
-use crate::evidence::{self, JoinToken, PriorCertificate, Prover};
+use crate::evidence::{self, JoinToken, Known, PriorCertificate, Prover};
+use crate::flow::keys;
 use crate::platform::{self, StopSignal};
 use crate::text::report::{Complaint, Exit};
 
@@ -38,6 +40,8 @@ pub struct WaitingNotice {
     pub approvals_missing: u32,
     /// The offset of the gateway's clock.
     pub offset: Offset,
+    /// The kinds of evidence of the machine itself that this process sent.
+    pub offered: Vec<String>,
 }
 
 /// Receives the progress of an enrollment.
@@ -55,7 +59,14 @@ pub trait EnrollmentObserver {
 /// How an enrollment ended.
 pub enum EnrollmentEnd {
     /// The folder holds the new identity.
-    Installed(Box<Credential>, Offset),
+    Installed {
+        /// It.
+        credential: Box<Credential>,
+        /// The offset of the gateway's clock.
+        offset: Offset,
+        /// The kinds of evidence of the machine itself that this process sent for it.
+        offered: Vec<String>,
+    },
     /// The request waits for approval, and the caller does not want to wait.
     Waiting(WaitingNotice),
     /// A signal was received; with the waiting request, if there is one.
@@ -101,7 +112,8 @@ pub async fn drive_enrollment(
         |_| Complaint::new(Exit::Files, "files", "`pending.json` is damaged").hint("remove it and join again");
     let gateway = Address::parse(&pending.gateway, 443).map_err(damaged)?;
     let pin = pending_pin(&pending)?;
-    let key = store.next_key()?;
+    let key = keys::next(store).await?;
+    let attestation = store.attestation()?;
     pending.request = pending.request.filter(|request| request.key == key.digest().hex());
     // The request is on the disk before it is sent, so that a later process can repeat it.
     store.save_pending(&pending)?;
@@ -113,7 +125,9 @@ pub async fn drive_enrollment(
         key,
         name: pending.name.clone(),
         attributes: pending.attributes.clone(),
-        provers: provers(store, pending.token.as_deref(), prior),
+        provers: provers(store, &attestation, pending.token.as_deref(), prior),
+        // A machine that returns is not kept out because it proves less than it did: the gateway's policy decides.
+        demands: if prior.is_some() { Offer::Auto } else { attestation.attest },
     };
     let mut face = match face {
         Some(face) => face,
@@ -126,11 +140,22 @@ pub async fn drive_enrollment(
 }
 
 /// The provers of an enrollment. Either the old certificate or the token: the gateway accepts one of them, and only the certificate
-/// restores the machine's identity.
-fn provers(store: &Keystore, token: Option<&str>, prior: Option<&Credential>) -> Vec<Box<dyn Prover>> {
+/// restores the machine's identity. Beside these the machine itself proves nothing that its owner did not name, since the gateway refuses
+/// two pieces that each admit; but a machine that returns shows its TPM, which admits nobody and says which machine it is.
+fn provers(
+    store: &Keystore,
+    attestation: &Attestation,
+    token: Option<&str>,
+    prior: Option<&Credential>,
+) -> Vec<Box<dyn Prover>> {
     let mut provers: Vec<Box<dyn Prover>> = Vec::new();
-    if token.is_none() && prior.is_none() {
-        provers.extend(evidence::of_this_machine(store.dir()));
+    let is_named = !attestation.attest.named().is_empty();
+    let offers = |kind: &str| is_named || token.is_none() && (prior.is_none() || kind == wire::evidence::TPM);
+    if prior.is_none_or(|prior| prior.identity.role == Role::Machine) {
+        // What was shown by another identity of this folder binds nobody.
+        let ek = attestation.ek.as_ref().filter(|_| prior.is_some());
+        let all = evidence::of_this_machine(Known { folder: store.dir(), attestation, ek });
+        provers.extend(all.into_iter().filter(|prover| offers(prover.kind())));
     }
     if let (Some(token), None) = (token, prior) {
         provers.push(Box::new(JoinToken(token.to_owned())));
@@ -181,10 +206,7 @@ impl EnrollmentDriver<'_> {
                     continue;
                 }
                 EnrollmentOutput::Leave(ticket) => return Ok(EnrollmentEnd::Waiting(self.remember(&ticket)?)),
-                EnrollmentOutput::Install(issued) => {
-                    let credential = self.store.install(&issued, &self.application.key, &self.gateway)?;
-                    return Ok(EnrollmentEnd::Installed(Box::new(credential), self.face.offset()));
-                }
+                EnrollmentOutput::Install(issued) => return Ok(self.install(&issued)?),
                 EnrollmentOutput::GiveUp(complaint, forget) => {
                     match forget {
                         Forget::Nothing => {}
@@ -206,8 +228,25 @@ impl EnrollmentDriver<'_> {
                     observer.evidence(line);
                 }
             }
+            self.remember_ek()?;
             let Some(heard) = heard else { return Ok(EnrollmentEnd::Stopped(self.notice)) };
             input = EnrollmentInput::Reply(heard);
+        }
+    }
+
+    /// Makes the certificate the identity in use.
+    fn install(&self, issued: &Issued) -> Result<EnrollmentEnd, StoreError> {
+        let credential = Box::new(self.store.install(issued, &self.application.key, &self.gateway)?);
+        let (offset, offered) = (self.face.offset(), self.face.offered().to_vec());
+        Ok(EnrollmentEnd::Installed { credential, offset, offered })
+    }
+
+    /// Records which of the TPM's keys the gateway now knows the machine by. Before the identity is installed: it is the same in every
+    /// attempt until then.
+    fn remember_ek(&self) -> Result<(), StoreError> {
+        match self.application.provers.iter().find_map(|prover| prover.shown()) {
+            Some(ek) => self.store.change_attestation(|attestation| attestation.ek = Some(ek)),
+            None => Ok(()),
         }
     }
 
@@ -231,6 +270,7 @@ impl EnrollmentDriver<'_> {
             expires: UnixTime::new(ticket.expires),
             approvals_missing: ticket.approvals_missing,
             offset: self.face.offset(),
+            offered: self.face.offered().to_vec(),
         })
     }
 }

@@ -2,6 +2,7 @@
 
 pub mod access;
 pub mod enroll;
+pub mod keys;
 pub mod pool;
 pub mod sshcert;
 pub mod upkeep;

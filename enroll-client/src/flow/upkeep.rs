@@ -24,7 +24,9 @@ use crate::edge::manage::{ManageFace, RenewalReply};
 use crate::edge::net::CallError;
 use crate::edge::sealed::Seal;
 use crate::edge::terminal;
-use crate::evidence::{self, Binding, Prover};
+use crate::evidence::tpm::with_key;
+use crate::evidence::{self, Binding, Known, Prover};
+use crate::flow::keys;
 use crate::text::report::{Complaint, Exit};
 
 /// How long a renewal waits for the folder's lock.
@@ -85,7 +87,7 @@ impl From<UpkeepError> for Complaint {
             UpkeepError::Reply(bad) => bad.into(),
             UpkeepError::Clock(unbelievable) => Self::new(Exit::Untrusted, "clock", unbelievable.to_string())
                 .hint("tell the gateway's operator; compare this machine's clock with `date -u`"),
-            UpkeepError::Key(fault) => Self::new(Exit::Failure, "key", fault.to_string()),
+            UpkeepError::Key(fault) => fault.into(),
             asked @ UpkeepError::Asked => Self::new(Exit::Failure, "asked-too-often", asked.to_string()),
         }
     }
@@ -242,31 +244,31 @@ pub async fn renew(store: &Keystore, credential: &Credential) -> Result<Credenti
     if let Some(current) = store.credential()?.filter(|current| current.serial != credential.serial) {
         return Ok(current);
     }
-    let key = store.next_key()?;
     let mut face = ManageFace::new(credential).map_err(CallError::Net)?;
-    let State { renaming, evidence: takes, .. } = store.state(&credential.facts);
+    // First of all whether our present key can be used: a TPM that does not have it is asked for no other.
+    face.exporter().await?;
+    let key = keys::next(store).await?;
+    let State { renaming, evidence: takes, clock_offset, .. } = store.state(&credential.facts);
     let name = renaming.filter(|name| pki::Name::parse(name).is_ok());
+    let attestation = store.attestation()?;
     // A person is not the machine that they sit at.
     let provers = match credential.identity.role {
-        Role::Machine => evidence::of_this_machine(store.dir()),
+        Role::Machine => {
+            let ek = attestation.ek.as_ref();
+            evidence::of_this_machine(Known { folder: store.dir(), attestation: &attestation, ek })
+        }
         Role::Person | Role::Gateway => vec![],
     };
-    let there = Offset::from_secs(store.state(&credential.facts).clock_offset).gateway_time(clock::now());
-    let reply: IssuedReply = match ask(
-        &mut face,
-        &key,
-        name.as_deref(),
-        (&provers, &takes),
-        (&credential.identity.domain, there),
-    )
-    .await
-    {
+    let domain = &credential.identity.domain;
+    let now = Offset::from_secs(clock_offset).gateway_time(clock::now());
+    let renewal = Renewal { store, key: &key, name: name.as_deref(), provers: &provers, takes: &takes, domain, now };
+    let reply: IssuedReply = match ask(&mut face, renewal).await {
         Ok(reply) => reply,
         Err(UpkeepError::Call(error)) => {
             // The gateway will never accept this key: the next attempt uses another one.
             if matches!(&error, CallError::Refused(refusal) if matches!(refusal.code.as_str(), "bad-csr" | "conflict"))
             {
-                store.fresh_next_key()?;
+                keys::fresh(store).await?;
             }
             return Err(error.into());
         }
@@ -291,25 +293,40 @@ pub async fn renew(store: &Keystore, credential: &Credential) -> Result<Credenti
     Ok(renewed)
 }
 
+/// What a renewal asks for, and what it may prove.
+#[derive(Clone, Copy)]
+struct Renewal<'a> {
+    store: &'a Keystore,
+    /// The key to be certified.
+    key: &'a PrivateKey,
+    /// The new name that the machine accepts.
+    name: Option<&'a str>,
+    provers: &'a [Box<dyn Prover>],
+    /// The kinds of evidence that the gateway accepts.
+    takes: &'a [String],
+    domain: &'a TrustDomain,
+    /// The gateway's time.
+    now: UnixTime,
+}
+
 /// Sends the renewal with the evidence that this machine has and the gateway accepts, and answers challenges.
-async fn ask(
-    face: &mut ManageFace,
-    key: &PrivateKey,
-    name: Option<&str>,
-    (provers, takes): (&[Box<dyn Prover>], &[String]),
-    (domain, now): (&TrustDomain, UnixTime),
-) -> Result<IssuedReply, UpkeepError> {
-    let (digest, csr) = (key.digest(), STANDARD.encode(key.csr()?));
+async fn ask(face: &mut ManageFace, renewal: Renewal<'_>) -> Result<IssuedReply, UpkeepError> {
+    let Renewal { store, key, name, provers, takes, domain, now } = renewal;
+    let (digest, csr) = (key.digest(), STANDARD.encode(with_key(key, PrivateKey::csr).await?));
     let mut given_up: Vec<&str> = Vec::new();
     let mut challenge: Option<Challenge> = None;
     for _ in 0..=ROUNDS_MAX {
         let exporter = face.exporter().await?;
-        let binding = Binding { exporter: &exporter, new_key: &digest, domain, now };
+        let binding = Binding { exporter: &exporter, new_key: &digest, inside: key.file(), domain, now };
         let asked = challenge.as_ref().map_or(&[][..], |challenge| &challenge.asks);
         let taken = |kind: &str| takes.iter().any(|takes| takes == kind) && !given_up.contains(&kind);
         let gathered = evidence::gather(provers, taken, binding, asked).await?;
         for (kind, why) in &gathered.missing {
             terminal::say(&format!("renewing without the evidence `{kind}`: {why}"));
+        }
+        if let Some(ek) = provers.iter().find_map(|prover| prover.shown()) {
+            // Before the gateway knows the machine by it.
+            store.change_attestation(|attestation| attestation.ek = Some(ek))?;
         }
         let request = RenewRequest {
             csr: csr.clone(),

@@ -51,6 +51,8 @@ mod ssh_access;
 mod ssh_cert;
 mod tokens;
 mod tpm;
+mod tpm_fetch;
+mod tpm_key;
 mod transfers;
 mod trust;
 mod verifiers;

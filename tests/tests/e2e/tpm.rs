@@ -8,7 +8,7 @@ use tests::cli::Lychgate;
 use tests::gateway::{Gateway, Setup};
 use tests::program::run;
 use tests::swtpm::{Swtpm, TpmMaker};
-use tests::wait::PATIENCE;
+use tests::wait::{PATIENCE, eventually};
 use toml::Table;
 
 use crate::{assert_says, at_the_gate_under, audit, request_id, show_up};
@@ -46,7 +46,7 @@ fn what_a_tpm_can_prove_is_shown() {
 }
 
 /// Admits machines whose TPM is by a maker that the gateway trusts.
-const RULES: &str = r#"
+pub const RULES: &str = r#"
 @id("by-tpm")
 permit (principal is Lychgate::Newcomer, action == Lychgate::Action::"enroll", resource)
 when { principal.claims has tpm_chain && principal.claims.tpm_chain == "verified" };
@@ -61,7 +61,7 @@ when { principal.same_device && principal.claims has tpm_chain && principal.clai
 "#;
 
 /// A gateway that trusts this maker.
-fn trusting(maker: &TpmMaker) -> Gateway {
+pub fn trusting(maker: &TpmMaker) -> Gateway {
     ruled(maker, RULES)
 }
 
@@ -72,7 +72,7 @@ fn ruled(maker: &TpmMaker, rules: &str) -> Gateway {
 }
 
 /// A machine with this TPM.
-fn with(gateway: &Gateway, name: &str, tpm: &Swtpm) -> Lychgate {
+pub fn with(gateway: &Gateway, name: &str, tpm: &Swtpm) -> Lychgate {
     gateway.client(name).under(&tpm.wrapper())
 }
 
@@ -156,10 +156,11 @@ fn a_machine_that_was_wiped_is_the_same_again_by_its_tpm() {
     let show = || alice.json(&["machines", "show", "edge-w"]);
     let before = show();
 
-    // A copy of its disk has another TPM.
+    // A copy of its disk has another TPM. With the record of the one that was shown the client would show none.
     let copy = gateway.room().join("copy");
     let copied = run(Command::new("cp").arg("-a").arg(waiting.machine.dir()).arg(&copy), PATIENCE);
     assert_eq!(copied.code, 0, "{}", copied.stderr);
+    fs::remove_file(copy.join("attestation.json")).unwrap();
     let renewed = Lychgate::at(copy).under(&other.wrapper()).run(&["renew", "--force"]);
     assert_ne!(renewed.code, 0);
     assert_says(&renewed, renewed.code, "it is another's than this certificate");
@@ -190,4 +191,122 @@ fn a_machine_that_was_wiped_is_the_same_again_by_its_tpm() {
     let refused = machine.run(&["join", &url, "--pin", &pin, "--name", "ubuntu"]);
     assert_ne!(refused.code, 0);
     assert_says(&refused, refused.code, "stolen");
+}
+
+/// The endorsement key that the gateway knows a machine by.
+fn known_ek(person: &Lychgate, name: &str) -> String {
+    person.json(&["machines", "show", name])["verified"]["tpm_ek"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn a_machine_keeps_to_the_endorsement_key_that_it_showed() {
+    let room = tempfile::tempdir().unwrap();
+    let maker = TpmMaker::new(room.path().join("maker"));
+    let (tpm, other) = (maker.tpm("one"), maker.tpm("two"));
+    let gateway = trusting(&maker);
+    let alice = gateway.first_person();
+    let machine = with(&gateway, "edge-e", &tpm);
+    machine.ok(&["join", &gateway.enroll().url(""), "--pin", &gateway.info().pin, "--name", "edge-e"]);
+    let known = known_ek(&alice, "edge-e");
+    let record = || -> serde_json::Value {
+        serde_json::from_str(&fs::read_to_string(machine.file("attestation.json")).unwrap()).unwrap()
+    };
+    assert_eq!(record()["ek"], json!({ "template": "H-3", "key": known }));
+
+    // Without the certificate of this key the TPM's other one would be the best; and after the TPM was cleared the key is made again.
+    tpm.undefine(0x01c0_0016);
+    tpm.clear();
+    let renewed = machine.run(&["renew", "--force"]);
+    assert_eq!(renewed.code, 0, "{}", renewed.stderr);
+    assert!(!renewed.stderr.contains("without the evidence"), "{}", renewed.stderr);
+    assert_eq!(known_ek(&alice, "edge-e"), known);
+
+    // Another TPM in the machine: it is said, and the machine goes on.
+    let renewed = with(&gateway, "edge-e", &other).run(&["renew", "--force"]);
+    assert_eq!(renewed.code, 0, "{}", renewed.stderr);
+    let says = format!(
+        "renewing without the evidence `tpm`: this TPM does not have the endorsement key by which the gateway knows the machine \
+         (tpm_ek {known})"
+    );
+    assert!(renewed.stderr.contains(&says), "{}", renewed.stderr);
+    assert_eq!(record()["ek"]["key"], json!(known), "it may come back");
+    machine.ok(&["renew", "--force"]);
+    assert_eq!(known_ek(&alice, "edge-e"), known);
+
+    // A machine that left is not bound to it.
+    machine.ok(&["leave"]);
+    assert!(!machine.file("attestation.json").exists());
+    let again = with(&gateway, "edge-e", &other);
+    again.ok(&["join", &gateway.enroll().url(""), "--pin", &gateway.info().pin, "--name", "edge-e2"]);
+    assert_ne!(known_ek(&alice, "edge-e2"), known);
+}
+
+#[test]
+fn the_owner_chooses_what_is_offered() {
+    let room = tempfile::tempdir().unwrap();
+    let maker = TpmMaker::new(room.path().join("maker"));
+    let tpm = maker.tpm("one");
+    let gateway = trusting(&maker);
+    let alice = gateway.first_person();
+    let (url, pin) = (gateway.enroll().url(""), gateway.info().pin);
+    let join = |machine: &Lychgate, name: &str, more: &[&str]| {
+        machine.run(&[&["join", &url, "--pin", &pin, "--no-wait", "--name", name], more].concat())
+    };
+
+    // Nothing: the machine waits for a person, and its renewals prove nothing either.
+    let machine = with(&gateway, "edge-n", &tpm);
+    let waits = join(&machine, "edge-n", &["--attest", "none"]);
+    assert_eq!(waits.code, 4, "{}", waits.stderr);
+    assert!(!waits.stderr.contains("offering"), "{}", waits.stderr);
+    let refused = machine.refused(&["join", "--attest", "tpm"]);
+    crate::assert_says(&refused, 1, "waits already, and stays as it was made");
+    let shown = machine.json_of(4, &["status"]);
+    let code = shown["code"].as_str().unwrap().to_owned();
+    alice.ok(&["requests", "approve", &request_id(&alice, "edge-n"), "--code", &code]);
+    machine.ok(&["join"]);
+    machine.ok(&["renew", "--force"]);
+    assert_eq!(alice.json(&["machines", "show", "edge-n"])["assurance"], "software");
+    // Said of a machine that has joined, it holds from the next renewal on.
+    machine.ok(&["join", "--attest", "auto"]);
+    machine.ok(&["renew", "--force"]);
+    assert_eq!(alice.json(&["machines", "show", "edge-n"])["assurance"], "hardware");
+
+    // Beside a token, when it is named.
+    for (name, more, assurance) in [("edge-t", &[][..], "software"), ("edge-u", &["--attest", "tpm"], "hardware")] {
+        let machine = with(&gateway, name, &tpm);
+        let token = crate::token(&alice, &[]);
+        let joined = machine.json(&[&["join", token.as_str(), "--name", name], more].concat());
+        crate::json::check("join", &joined);
+        assert_eq!(joined["evidence"], if more.is_empty() { json!([]) } else { json!(["tpm"]) }, "{joined}");
+        assert_eq!(alice.json(&["machines", "show", name])["assurance"], assurance);
+    }
+
+    // What is named and not there is an error, and nothing is at the gate.
+    let none = gateway.client("edge-x");
+    for (more, code, says) in [
+        (
+            "ssh-host-key",
+            1,
+            "the evidence `ssh-host-key` was asked for: its sshd has no host key that this user may use",
+        ),
+        ("tpm", 1, "the evidence `tpm` was asked for: this machine has no TPM that the system knows of"),
+        ("tarot", 2, "`tarot` is no evidence that a machine has"),
+        ("tpm,auto", 2, "`auto` stands alone"),
+    ] {
+        crate::assert_says(&join(&none, "edge-x", &["--attest", more]), code, says);
+    }
+    let broken = none.under(&["env", "LYCHGATE_TPM=/nowhere"]);
+    let says = "the evidence `tpm` was asked for: the TPM at /nowhere cannot be opened";
+    crate::assert_says(&join(&broken, "edge-x", &["--attest", "tpm"]), 1, says);
+    gateway.edit_config(|config| {
+        let section: Table = "enabled = false".parse().unwrap();
+        config.insert("attest".to_owned(), Table::from_iter([("tpm".to_owned(), section.into())]).into());
+    });
+    gateway.reload();
+    eventually("a gateway that takes no TPMs", PATIENCE, || {
+        gateway.info().evidence.iter().all(|kind| kind != "tpm").then_some(())
+    });
+    let says = "the evidence `tpm` was asked for: the gateway does not accept it, but ";
+    crate::assert_says(&join(&with(&gateway, "edge-y", &tpm), "edge-y", &["--attest", "tpm"]), 1, says);
+    assert!(crate::items(&alice.json(&["requests", "list"])).is_empty());
 }

@@ -83,7 +83,7 @@ async fn resume_enrollment(
     let attempt = EnrollmentAttempt { store, pending, expected, face: None, prior: None, policy };
     let mut observer = EventObserver::new(events);
     match drive_enrollment(attempt, &mut observer, stop).await? {
-        EnrollmentEnd::Installed(credential, offset) => {
+        EnrollmentEnd::Installed { credential, offset, .. } => {
             upkeep::save_offset(store, &credential, offset)?;
             events.admitted(&credential.facts);
             for line in upkeep::run_hooks(store, &credential, &options.hooks, "joined").await {

@@ -21,7 +21,7 @@ impl Daemon<'_> {
             return Ok(None);
         }
         match self.try_rejoin(stop).await {
-            Ok(EnrollmentEnd::Installed(credential, offset)) => {
+            Ok(EnrollmentEnd::Installed { credential, offset, .. }) => {
                 // After an error the next query writes the offset again.
                 let _ = upkeep::save_offset(self.store, &credential, offset);
                 self.take(*credential, "rejoined");
@@ -68,7 +68,8 @@ impl Daemon<'_> {
         self.store.mend()?;
         if let Some(current) = self.store.credential()?.filter(|current| current.serial != self.credential.serial) {
             // Another process (`lychgate join`) has enrolled meanwhile.
-            return Ok(EnrollmentEnd::Installed(Box::new(current), self.offset));
+            let (credential, offset) = (Box::new(current), self.offset);
+            return Ok(EnrollmentEnd::Installed { credential, offset, offered: vec![] });
         }
         let earlier = self.store.pending()?;
         if let Some(Pending { denied: Some(denied), gateway, .. }) = &earlier {

@@ -60,7 +60,7 @@ impl From<StoreError> for Complaint {
                 return Self::new(Exit::Failure, "already-runs", what)
                     .hint("`lychgate status` says how it stands; --dir names another folder");
             }
-            StoreError::Key(_) => return Self::new(Exit::Failure, "key", what),
+            StoreError::Key(fault) => return Self { what, ..fault.into() },
         };
         Self::new(Exit::Files, "files", what).hint(hint)
     }

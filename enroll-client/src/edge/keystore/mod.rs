@@ -7,8 +7,10 @@
 //!   chain.pem                 -> current/chain.pem: the issuing CA alone
 //!   bundle.pem                the roots to trust
 //!   state.json                what is known, for other programs (record::State)
+//!   attestation.json          how the machine proves itself, and where its keys are (Attestation)
 //!   current                   -> generations/<serial>
-//!   generations/<serial>/     cert.pem, key.pem, chain.pem, identity.json; this one and the one before
+//!   generations/<serial>/     cert.pem, key.pem, chain.pem, identity.json; this one and the one before. Of a key in the TPM
+//!                             key.pem holds what this TPM alone can use (TSS2 PRIVATE KEY)
 //!   next-key.pem              the key of a request that is not finished, 0600
 //!   pending.json              that request, when it is one to join, 0600
 //!   ssh/                      0700: SSH keys and certificates, and which host keys have one (sshcert)
@@ -42,11 +44,13 @@ use self::error::failed;
 pub use self::lock::Lock;
 pub use self::read::read_text;
 use self::read::{read, read_certificates, read_json, read_key, to_json, trusted};
+use crate::core::attestation::{Attestation, KeyPlace};
 use crate::core::key::PrivateKey;
 use crate::core::record::{Denied, Facts, Pending, State};
 use crate::core::renew::Life;
 use crate::core::target::Address;
 use crate::edge::entropy;
+use crate::evidence;
 use crate::platform::{self, Access};
 
 /// The leaf and its issuing CA.
@@ -62,6 +66,7 @@ pub const STATE: &str = "state.json";
 const FACTS: &str = "identity.json";
 const NEXT_KEY: &str = "next-key.pem";
 const PENDING: &str = "pending.json";
+const ATTESTATION: &str = "attestation.json";
 const CURRENT: &str = "current";
 const GENERATIONS: &str = "generations";
 const SSH: &str = "ssh";
@@ -119,7 +124,7 @@ impl Keystore {
     /// When another user may write.
     pub fn check(&self) -> Result<(), StoreError> {
         let guest_of = platform::guest_of(&self.dir);
-        let all = [CURRENT, GENERATIONS, BUNDLE, STATE, PENDING, NEXT_KEY, SSH, KEY, CERT, CHAIN, HOOKS];
+        let all = [CURRENT, GENERATIONS, BUNDLE, STATE, ATTESTATION, PENDING, NEXT_KEY, SSH, KEY, CERT, CHAIN, HOOKS];
         for path in std::iter::once(self.dir.clone()).chain(all.map(|name| self.path(name))) {
             trusted(&path, guest_of)?;
         }
@@ -249,6 +254,23 @@ impl Keystore {
         self.replace(STATE, &to_json(&state), Access::Public)
     }
 
+    /// How the machine proves itself, and where its keys are.
+    ///
+    /// # Errors
+    /// When its file cannot be read or is damaged.
+    pub fn attestation(&self) -> Result<Attestation, StoreError> {
+        Ok(read_json(&self.path(ATTESTATION))?.unwrap_or_default())
+    }
+
+    /// Changes `attestation.json`, under the lock of `state.json`. The folder must exist.
+    pub fn change_attestation(&self, change: impl FnOnce(&mut Attestation)) -> Result<(), StoreError> {
+        let _lock = lock::take_state(&self.dir)?;
+        let before = self.attestation()?;
+        let mut after = before.clone();
+        change(&mut after);
+        if after == before { Ok(()) } else { self.replace(ATTESTATION, &to_json(&after), Access::Public) }
+    }
+
     /// The unfinished request to join.
     ///
     /// # Errors
@@ -264,12 +286,14 @@ impl Keystore {
 
     /// The key of the unfinished request or renewal. It is on the disk before the request is sent, and is used again after a lost
     /// reply, so that the gateway recognises it and sends the same certificate.
+    ///
+    /// A key in the TPM takes as long as that to make: the caller must then be a thread that may block.
     pub fn next_key(&self) -> Result<PrivateKey, StoreError> {
-        let path = self.path(NEXT_KEY);
+        let (path, place) = (self.path(NEXT_KEY), self.attestation()?.key);
         let in_use = self.current()?.map(|folder| read_key(&folder.join(KEY))).transpose()?.flatten();
         match read_key(&path) {
             // If it is the key in use, an installation was interrupted just before its end. A key must not be certified twice.
-            Ok(Some(key)) if in_use.is_none_or(|used| used.digest() != key.digest()) => Ok(key),
+            Ok(Some(key)) if in_use.is_none_or(|used| used.digest() != key.digest()) && key.place() == place => Ok(key),
             // A damaged key (the disk was full) was never sent: it is written and synced before.
             Ok(_) | Err(StoreError::Damaged { .. }) => self.fresh_next_key(),
             Err(other) => Err(other),
@@ -278,7 +302,11 @@ impl Keystore {
 
     /// Replaces the key of the unfinished request by a new one.
     pub fn fresh_next_key(&self) -> Result<PrivateKey, StoreError> {
-        let key = entropy::private_key().map_err(StoreError::Key)?;
+        let key = match self.attestation()?.key {
+            KeyPlace::File => entropy::private_key(),
+            KeyPlace::Tpm => evidence::tpm::make_key(),
+        };
+        let key = key.map_err(StoreError::Key)?;
         self.replace(NEXT_KEY, &key.to_pem(), Access::Secret)?;
         Ok(key)
     }
@@ -322,7 +350,7 @@ impl Keystore {
     /// Deletes the identity: every file of ours except the hooks.
     pub fn clear(&self) -> Result<(), StoreError> {
         // The link `current` first: without it there is no identity, even if other files cannot be removed.
-        for name in [CURRENT, CERT, KEY, CHAIN, STATE, PENDING, NEXT_KEY, BUNDLE] {
+        for name in [CURRENT, CERT, KEY, CHAIN, STATE, ATTESTATION, PENDING, NEXT_KEY, BUNDLE] {
             for path in [self.path(name), self.path(&format!(".{name}.new"))] {
                 self.disk.remove_file(&path).map_err(failed("remove", &path))?;
             }

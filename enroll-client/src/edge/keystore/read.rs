@@ -10,6 +10,7 @@ use zeroize::Zeroizing;
 
 use super::error::{StoreError, failed};
 use crate::core::key::PrivateKey;
+use crate::evidence;
 use crate::platform;
 
 /// Largest file that is read, in bytes: a bundle of some hundred roots.
@@ -60,7 +61,8 @@ pub(super) fn read_key(path: &Path) -> Result<Option<PrivateKey>, StoreError> {
     if let Some(mode) = platform::exposure(path).map_err(failed("look at", path))? {
         return Err(StoreError::Exposed { path: path.to_owned(), mode });
     }
-    PrivateKey::from_pem(&text).map(Some).map_err(|e| StoreError::Damaged { path: path.to_owned(), why: e.to_string() })
+    let key = evidence::tpm::read_key(&text).unwrap_or_else(|| PrivateKey::from_pem(&text).map_err(|e| e.to_string()));
+    key.map(Some).map_err(|why| StoreError::Damaged { path: path.to_owned(), why })
 }
 
 pub(super) fn read_certificates(path: &Path) -> Result<Vec<Vec<u8>>, StoreError> {

@@ -4,6 +4,7 @@ use std::fs;
 use std::sync::Mutex;
 
 use super::*;
+use crate::core::attestation::{KnownEk, Offer};
 use crate::core::receive::Issued;
 use crate::testing::Authority;
 use crate::text::report::{Complaint, Exit};
@@ -158,6 +159,57 @@ fn a_power_cut_while_joining_leaves_nothing_or_everything() {
             return;
         }
     }
+}
+
+#[test]
+fn what_was_chosen_is_kept_until_the_machine_leaves() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, path) = (Keystore::at(dir.path().to_owned()), dir.path().join(ATTESTATION));
+    store.change_attestation(|attestation| attestation.attest = Offer::Auto).unwrap();
+    assert!(!path.exists(), "the default is not written");
+    let ek = KnownEk { template: "H-3".into(), key: "ab".repeat(32) };
+    let choose = |attestation: &mut Attestation| {
+        (attestation.attest, attestation.ek) = (Offer::Nothing, Some(ek.clone()));
+    };
+    for steps in 0.. {
+        let done = fused(dir.path(), steps, io::ErrorKind::Other).change_attestation(choose).is_ok();
+        let found = store.attestation().unwrap();
+        assert!(found == Attestation::default() || found.ek == Some(ek.clone()), "step {steps}: {found:?}");
+        if done {
+            assert_eq!(found.attest, Offer::Nothing);
+            break;
+        }
+    }
+    // The key of a request that has begun is used again only where keys are wanted now.
+    let key = store.next_key().unwrap();
+    store.change_attestation(|attestation| attestation.key = KeyPlace::File).unwrap();
+    assert_eq!(store.next_key().unwrap().digest(), key.digest());
+    fs::write(&path, "{").unwrap();
+    assert!(matches!(store.attestation(), Err(StoreError::Damaged { .. })));
+    store.clear().unwrap();
+    assert_eq!(store.attestation().unwrap(), Attestation::default());
+}
+
+#[test]
+fn a_key_of_a_tpm_is_read_and_installed_without_it() {
+    let (dir, authority) = (tempfile::tempdir().unwrap(), Authority::new());
+    let store = Keystore::at(dir.path().to_owned());
+    let template = tpm::template::identity_key().unwrap();
+    let pair = crate::testing::private_key();
+    let (x, y) = pair.coordinates();
+    let public = [&template[..template.len() - 4], &[0, 32], x, &[0, 32], y].concat();
+    let file = tpm::KeyFile::new(tpm::command::Created { public, private: vec![5; 126] }).unwrap();
+    let text = pki::to_pem(tpm::keyfile::LABEL, &file.der());
+    let key = evidence::tpm::read_key(&text).unwrap().unwrap();
+    assert_eq!(key.digest(), pair.digest());
+    let issued = issue(&authority, &pair, 100_000);
+    let credential = store.install(&issued, &key, &gateway()).unwrap();
+    assert_eq!((credential.key.place(), credential.key.digest()), (KeyPlace::Tpm, pair.digest()));
+    assert_eq!(fs::read_to_string(dir.path().join(KEY)).unwrap(), text);
+    // Where keys are to be in files, an unfinished one of the TPM is not used.
+    fs::rename(dir.path().join(CURRENT), dir.path().join("away")).unwrap();
+    store.replace(NEXT_KEY, &text, Access::Secret).unwrap();
+    assert_eq!(store.next_key().unwrap().place(), KeyPlace::File);
 }
 
 #[test]

@@ -5,15 +5,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::ClientConfig;
-use rustls_pki_types::{CertificateDer, ServerName};
+use rustls_pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::error::{NetError, alert, is_rejection};
+use crate::core::attestation::KeyPlace;
 use crate::core::target::Address;
 use crate::core::trust::GatewayCertificate;
+use crate::edge::client_key::{client_certificate, handshake, key_fault};
 use crate::edge::clock::LocalClock;
 use crate::edge::crypto::provider;
 use crate::edge::keystore::Credential;
@@ -31,23 +33,22 @@ pub struct TlsClient {
     config: Arc<ClientConfig>,
     verifier: GatewayVerifier,
     pub(super) shows_certificate: bool,
+    /// Where the key of the certificate is.
+    key: KeyPlace,
 }
 
 impl TlsClient {
     /// Without a client certificate, for the enroll face.
     pub fn anonymous(verifier: GatewayVerifier) -> Result<Self, NetError> {
         let config = Self::builder(&verifier)?.with_no_client_auth();
-        Ok(Self::finish(config, verifier, false))
+        Ok(Self::finish(config, verifier, None))
     }
 
     /// With the certificate of this machine or person, for the manage face.
     pub fn identified(verifier: GatewayVerifier, credential: &Credential) -> Result<Self, NetError> {
-        let chain = std::iter::once(&credential.leaf).chain(&credential.chain);
-        let chain = chain.map(|der| CertificateDer::from(der.clone())).collect();
-        let config = Self::builder(&verifier)?
-            .with_client_auth_cert(chain, credential.key.to_der())
-            .map_err(|e| NetError::Setup(e.to_string()))?;
-        Ok(Self::finish(config, verifier, true))
+        let certificate = client_certificate(credential).map_err(|e| NetError::Setup(e.to_string()))?;
+        let config = Self::builder(&verifier)?.with_client_cert_resolver(certificate);
+        Ok(Self::finish(config, verifier, Some(credential.key.place())))
     }
 
     fn builder(
@@ -75,11 +76,12 @@ impl TlsClient {
         self.verifier.shown()
     }
 
-    fn finish(mut config: ClientConfig, verifier: GatewayVerifier, shows_certificate: bool) -> Self {
+    fn finish(mut config: ClientConfig, verifier: GatewayVerifier, shows: Option<KeyPlace>) -> Self {
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         // A resumed session has no certificates to verify; connections are rare enough for full handshakes.
         config.resumption = rustls::client::Resumption::disabled();
-        Self { config: Arc::new(config), verifier, shows_certificate }
+        let (shows_certificate, key) = (shows.is_some(), shows.unwrap_or_default());
+        Self { config: Arc::new(config), verifier, shows_certificate, key }
     }
 }
 
@@ -109,17 +111,23 @@ pub(super) async fn shake(address: &Address, manners: &TlsClient) -> Result<TlsS
     let tcp = reach(address).await?;
     // Without TCP_NODELAY requests are only slower.
     let _ = tcp.set_nodelay(true);
-    match TlsConnector::from(Arc::clone(&manners.config)).connect(name, tcp).await {
-        Ok(tls) => Ok(tls),
-        Err(e) => Err(match (manners.verifier.take(), alert(&e)) {
-            (Some(distrust), _) => NetError::Distrust(distrust.at(address)),
-            (None, Some(alert)) if is_rejection(alert) => {
-                NetError::Rejected { address: address.clone(), alert, showed_certificate: manners.shows_certificate }
-            }
-            (None, _) if is_cut(&e) => NetError::Cut { address: address.clone(), cause: e.to_string() },
-            (None, _) => NetError::Tls { address: address.clone(), cause: e.to_string() },
-        }),
+    let connecting = TlsConnector::from(Arc::clone(&manners.config)).connect(name, tcp);
+    let failed = match handshake(manners.key, connecting).await {
+        Ok(tls) => return Ok(tls),
+        Err(failed) => failed,
+    };
+    if let Some(fault) = key_fault(&failed) {
+        return Err(NetError::Key(fault));
     }
+    let cause = failed.to_string();
+    Err(match (manners.verifier.take(), alert(&failed)) {
+        (Some(distrust), _) => NetError::Distrust(distrust.at(address)),
+        (None, Some(alert)) if is_rejection(alert) => {
+            NetError::Rejected { address: address.clone(), alert, showed_certificate: manners.shows_certificate }
+        }
+        (None, _) if is_cut(&failed) => NetError::Cut { address: address.clone(), cause },
+        (None, _) => NetError::Tls { address: address.clone(), cause },
+    })
 }
 
 /// Whether the peer closed the connection, as opposed to a protocol error.

@@ -4,6 +4,7 @@ use std::io;
 
 use rustls::AlertDescription;
 
+use crate::core::key::KeyFault;
 use crate::core::target::Address;
 use crate::core::trust::Distrust;
 use crate::text::report::{Complaint, Exit, Refusal};
@@ -39,6 +40,9 @@ pub enum NetError {
     Nonsense { address: Address, what: String },
     #[error("cannot set up TLS: {0}")]
     Setup(String),
+    /// Our key did not sign in the handshake.
+    #[error(transparent)]
+    Key(KeyFault),
 }
 
 /// The message about a refused certificate.
@@ -66,7 +70,8 @@ impl NetError {
             | Self::Tls { .. }
             | Self::Cut { .. }
             | Self::Rejected { .. }
-            | Self::Setup(_) => false,
+            | Self::Setup(_)
+            | Self::Key(_) => false,
         }
     }
 
@@ -86,6 +91,7 @@ impl NetError {
             | Self::Broken { .. }
             | Self::Cut { .. }
             | Self::Tls { .. } => true,
+            Self::Key(fault) => fault.is_passing(),
             Self::Distrust(_) | Self::Rejected { .. } | Self::Nonsense { .. } | Self::Setup(_) => false,
         }
     }
@@ -96,6 +102,7 @@ impl From<NetError> for Complaint {
         let what = error.to_string();
         let (exit, code, hint) = match error {
             NetError::Distrust(distrust) => return distrust.into(),
+            NetError::Key(fault) => return fault.into(),
             NetError::Lookup { .. } => {
                 (Exit::Unreachable, "unreachable", "check the gateway's name and this machine's DNS")
             }

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use tpm::CodecError;
 use tpm::command::{
-    self, Command, HEADER_LEN, Loaded, MESSAGE_MAX, ResponseError, announced_size, create_primary, flush_context,
-    response_code, start_policy_session,
+    self, Command, Created, HEADER_LEN, Loaded, MESSAGE_MAX, ResponseError, announced_size, create_primary,
+    flush_context, load, response_code, start_policy_session,
 };
 
 /// Names the TPM to use: a device, `unix:/PATH`, `tcp:HOST:PORT`, or `none`.
@@ -42,6 +42,12 @@ pub enum TpmError {
     Codec(#[from] CodecError),
     #[error("the TPM did not finish within {} s", .0.as_secs())]
     Slow(Duration),
+    /// Of the key with this digest, which is the gateway's claim `tpm_ek`.
+    #[error(
+        "this TPM does not have the endorsement key by which the gateway knows the machine (tpm_ek {key}): the TPM was replaced or made \
+         anew, or another one is named by {VARIABLE}; to be known by this one, `lychgate leave`, then join again"
+    )]
+    EkGone { key: String },
     #[error("{0}")]
     Unusable(&'static str),
 }
@@ -108,6 +114,15 @@ impl Place {
     }
 }
 
+/// What the primary keys of a TPM are made from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hierarchy {
+    /// The maker's, which stays when the TPM is cleared.
+    Endorsement,
+    /// The owner's, which is made anew then.
+    Storage,
+}
+
 /// What bytes go to a TPM and come from it by.
 pub(super) trait Link: Read + Write + Send {}
 
@@ -122,9 +137,18 @@ pub struct Device {
 }
 
 impl Device {
-    /// Opens it.
+    /// Opens it. A device without a resource manager is for one program at a time: it is waited for.
     pub fn open(place: &Place) -> Result<Self, TpmError> {
-        place.connect().map(Self::over).map_err(|why| TpmError::Open { place: place.clone(), why })
+        let begun = Instant::now();
+        loop {
+            match place.connect() {
+                Ok(link) => return Ok(Self::over(link)),
+                Err(why) if why.kind() == io::ErrorKind::ResourceBusy && begun.elapsed() < BUSY_MAX => {
+                    std::thread::sleep(BUSY_PAUSE);
+                }
+                Err(why) => return Err(TpmError::Open { place: place.clone(), why }),
+            }
+        }
     }
 
     pub(super) fn over(link: Box<dyn Link>) -> Self {
@@ -175,16 +199,27 @@ impl Device {
         }
     }
 
-    /// Makes a primary key of the endorsement hierarchy.
-    pub fn primary(&mut self, template: &[u8]) -> Result<Loaded, TpmError> {
-        let loaded = match self.run(&create_primary(command::ENDORSEMENT, template)?) {
+    /// Makes a primary key of a hierarchy.
+    pub fn primary(&mut self, hierarchy: Hierarchy, template: &[u8]) -> Result<Loaded, TpmError> {
+        let (handle, locked) = match hierarchy {
+            Hierarchy::Endorsement => (command::ENDORSEMENT, "the TPM's endorsement hierarchy has a password"),
+            Hierarchy::Storage => (command::OWNER, "the TPM's storage hierarchy has a password (the owner's)"),
+        };
+        let loaded = match self.run(&create_primary(handle, template)?) {
             Err(TpmError::Response(ResponseError::Refused { code, .. })) if code.is_authorization() => {
-                return Err(TpmError::Unusable("the TPM's endorsement hierarchy has a password"));
+                return Err(TpmError::Unusable(locked));
             }
             outcome => outcome?,
         };
         self.loaded.push(loaded.handle);
         Ok(loaded)
+    }
+
+    /// Loads a key below its parent, which is loaded.
+    pub fn load(&mut self, parent: u32, key: &Created) -> Result<u32, TpmError> {
+        let handle = self.run(&load(parent, key)?)?;
+        self.loaded.push(handle);
+        Ok(handle)
     }
 
     /// Starts a policy session for a key whose name has this hash.
@@ -194,8 +229,11 @@ impl Device {
         Ok(session)
     }
 
-    /// Removes a key or session from the TPM's memory.
+    /// Removes a key or session from the TPM's memory, if it was loaded here: it may be one that stays in the TPM.
     pub fn flush(&mut self, handle: u32) {
+        if !self.loaded.contains(&handle) {
+            return;
+        }
         self.loaded.retain(|loaded| *loaded != handle);
         // A TPM that does not flush runs out of memory, and then says so.
         let _ = flush_context(handle).map_err(TpmError::from).and_then(|command| self.run(&command));
@@ -204,18 +242,20 @@ impl Device {
 
 impl Drop for Device {
     fn drop(&mut self) {
-        for handle in std::mem::take(&mut self.loaded) {
+        while let Some(handle) = self.loaded.last().copied() {
             self.flush(handle);
         }
     }
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) use self::script::scripted;
+
+/// A TPM of prepared responses.
+#[cfg(test)]
+mod script {
     use std::collections::VecDeque;
     use std::sync::{Arc, Mutex};
-
-    use tpm::command::nv_read;
 
     use super::*;
 
@@ -244,7 +284,7 @@ mod tests {
         }
     }
 
-    fn scripted(given: &[&str]) -> (Device, Arc<Mutex<Vec<String>>>) {
+    pub fn scripted(given: &[&str]) -> (Device, Arc<Mutex<Vec<String>>>) {
         let sent = Arc::new(Mutex::new(Vec::new()));
         let given = given.iter().map(|given| match *given {
             "silence" => Err(io::ErrorKind::WouldBlock.into()),
@@ -252,6 +292,13 @@ mod tests {
         });
         (Device::over(Box::new(Script { given: given.collect(), sent: Arc::clone(&sent) })), sent)
     }
+}
+
+#[cfg(test)]
+mod tests {
+    use tpm::command::nv_read;
+
+    use super::*;
 
     const READ: &str = "80020000001600000000 00000003 0001 30 0000 01 0000";
 

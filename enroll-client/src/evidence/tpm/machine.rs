@@ -2,12 +2,14 @@
 
 use std::collections::BTreeSet;
 
-use tpm::command::{self, Authorization, Property};
+use pki::KeyDigest;
+use tpm::command::{self, Authorization, Property, ResponseError};
 use tpm::template::{AkTemplate, EkAuthorization, Template};
 use tpm::{Bank, HashAlgorithm, PcrSet, PcrValues, Public, PublicKey, Selection};
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
-use super::device::{Device, TpmError};
+use super::device::{Device, Hierarchy, TpmError};
+use crate::core::attestation::KnownEk;
 
 /// The indices of NV memory that are for EKs (TCG EK Credential Profile for TPM 2.0, 2.2.1.4).
 const EK_INDICES: std::ops::RangeInclusive<u32> = 0x01c0_0000..=0x01c0_7fff;
@@ -111,8 +113,18 @@ pub fn certificates(device: &mut Device) -> Result<Vec<NvCertificate>, TpmError>
         found.push(NvCertificate { index, der: der.to_vec() });
         rest = after;
     }
-    found.truncate(CERTIFICATES_MAX);
     // Those of the EKs are the first.
+    Ok(bounded(found))
+}
+
+/// With the certificates that the maker's server gave: where the TPM has none of its own, before those of CAs.
+pub fn with_fetched(own: Vec<NvCertificate>, fetched: &[NvCertificate]) -> Vec<NvCertificate> {
+    let missing = |certificate: &&NvCertificate| own.iter().all(|known| known.index != certificate.index);
+    bounded(fetched.iter().filter(missing).cloned().chain(own.iter().cloned()).collect())
+}
+
+fn bounded(mut found: Vec<NvCertificate>) -> Vec<NvCertificate> {
+    found.truncate(CERTIFICATES_MAX);
     let mut left = CERTIFICATES_BYTES_MAX;
     found.retain(|certificate| match left.checked_sub(certificate.der.len()) {
         Some(after) => {
@@ -121,7 +133,7 @@ pub fn certificates(device: &mut Device) -> Result<Vec<NvCertificate>, TpmError>
         }
         None => false,
     });
-    Ok(found)
+    found
 }
 
 /// The certificate at the beginning, and what follows it. Some makers write a header before it (tag 0x1001, a type, a length; TCG PC
@@ -145,8 +157,61 @@ pub struct EndorsementKey {
     pub public: Public,
 }
 
-/// The EK of the best certificate; without one, the EK that the TPM makes from a standard template.
-pub fn endorsement_key(device: &mut Device, certificates: &[NvCertificate]) -> Result<EndorsementKey, TpmError> {
+impl EndorsementKey {
+    /// SHA-256 of its public key.
+    pub fn digest(&self) -> KeyDigest {
+        KeyDigest::from_spki_der(&self.public.key().spki_der())
+    }
+
+    /// What to send with it: all of them, or none if none is its own, since those of other keys say nothing of it.
+    pub fn certificates_among(&self, certificates: Vec<NvCertificate>) -> Vec<NvCertificate> {
+        let own = certificates.iter().any(|certificate| certificate.key().as_ref() == Some(self.public.key()));
+        if own { certificates } else { Vec::new() }
+    }
+
+    /// By what it is found again.
+    pub fn known(&self) -> KnownEk {
+        KnownEk { template: self.template.name().to_owned(), key: self.digest().hex() }
+    }
+}
+
+/// The EK that was shown before. If none was: that of the best certificate; without one, the EK that the TPM makes from a standard
+/// template.
+pub fn endorsement_key(
+    device: &mut Device,
+    certificates: &[NvCertificate],
+    known: Option<&KnownEk>,
+) -> Result<EndorsementKey, TpmError> {
+    let persistent = persistent(device)?;
+    match known {
+        Some(known) => known_key(device, &persistent, known),
+        None => best_key(device, &persistent, certificates),
+    }
+}
+
+/// The EK that was shown before, and no other: to the gateway it would be another machine's.
+fn known_key(device: &mut Device, persistent: &[(u32, Public)], known: &KnownEk) -> Result<EndorsementKey, TpmError> {
+    let gone = || TpmError::EkGone { key: known.key.clone() };
+    let template = Template::named(&known.template).ok_or_else(gone)?;
+    let of_template = persistent.iter().filter(|(_, public)| *public.area() == template.area());
+    let mut found =
+        of_template.map(|(handle, public)| EndorsementKey { handle: *handle, template, public: public.clone() });
+    if let Some(ek) = found.find(|ek| ek.known() == *known) {
+        return Ok(ek);
+    }
+    match made(device, template) {
+        Ok(ek) if ek.known() == *known => Ok(ek),
+        Ok(other) => {
+            device.flush(other.handle);
+            Err(gone())
+        }
+        Err(TpmError::Response(ResponseError::Refused { code, .. })) if code.is_unsupported() => Err(gone()),
+        Err(other) => Err(other),
+    }
+}
+
+/// The keys of the endorsement hierarchy that stay in the TPM, with their handles.
+fn persistent(device: &mut Device) -> Result<Vec<(u32, Public)>, TpmError> {
     let mut persistent = Vec::new();
     for handle in handles(device, &PERSISTENT)? {
         match device.run(&command::read_public(handle)?) {
@@ -156,6 +221,14 @@ pub fn endorsement_key(device: &mut Device, certificates: &[NvCertificate]) -> R
             Err(other) => return Err(other),
         }
     }
+    Ok(persistent)
+}
+
+fn best_key(
+    device: &mut Device,
+    persistent: &[(u32, Public)],
+    certificates: &[NvCertificate],
+) -> Result<EndorsementKey, TpmError> {
     let indices: BTreeSet<u32> = certificates.iter().map(|certificate| certificate.index).collect();
     for template in PREFERENCE.into_iter().filter(|template| indices.contains(&template.certificate_index())) {
         let at = |certificate: &&NvCertificate| certificate.index == template.certificate_index();
@@ -182,15 +255,46 @@ fn made(device: &mut Device, template: Template) -> Result<EndorsementKey, TpmEr
         Some(index) => read_index(device, index)?.unwrap_or_default(),
         None => Vec::new(),
     };
-    let loaded = device.primary(&template.encode(&nonce)?)?;
+    let loaded = device.primary(Hierarchy::Endorsement, &template.encode(&nonce)?)?;
     Ok(EndorsementKey { handle: loaded.handle, template, public: Public::parse(&loaded.public)? })
+}
+
+/// An EK by its template and public key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EkName {
+    /// What makes it.
+    pub template: Template,
+    /// Its public key.
+    pub key: PublicKey,
+}
+
+/// The EKs of the low range, whose certificates makers keep on servers. One that the TPM does not make is left out.
+pub fn endorsement_keys(device: &mut Device) -> Result<Vec<EkName>, TpmError> {
+    let persistent = persistent(device)?;
+    let mut found = Vec::new();
+    for template in [Template::L2, Template::L1] {
+        let of_template = persistent.iter().find(|(_, public)| *public.area() == template.area());
+        let key = match of_template {
+            Some((_, public)) => public.key().clone(),
+            None => match made(device, template) {
+                Ok(ek) => {
+                    device.flush(ek.handle);
+                    ek.public.key().clone()
+                }
+                Err(TpmError::Response(ResponseError::Refused { code, .. })) if code.is_unsupported() => continue,
+                Err(other) => return Err(other),
+            },
+        };
+        found.push(EkName { template, key });
+    }
+    Ok(found)
 }
 
 /// An AK, and its handle.
 pub fn attestation_key(device: &mut Device) -> Result<(u32, tpm::Ak), TpmError> {
     let mut first = None;
     for template in AkTemplate::ALL {
-        match device.primary(&template.encode()?) {
+        match device.primary(Hierarchy::Endorsement, &template.encode()?) {
             Ok(loaded) => {
                 let ak = tpm::Ak::check(Public::parse(&loaded.public)?);
                 return Ok((
@@ -205,7 +309,7 @@ pub fn attestation_key(device: &mut Device) -> Result<(u32, tpm::Ak), TpmError> 
     Err(first.map_or(TpmError::Unusable("the TPM makes no AK"), TpmError::Response))
 }
 
-/// Opens a credential.
+/// Opens a credential. The EK is then no longer in the TPM's memory, unless it stays there.
 pub fn activate(
     device: &mut Device,
     ak: u32,
@@ -221,7 +325,13 @@ pub fn activate(
             Authorization::Policy(session)
         }
     };
-    device.run(&command::activate_credential(ak, (ek.handle, authorization), id_object, encrypted_secret)?)
+    let secret =
+        device.run(&command::activate_credential(ak, (ek.handle, authorization), id_object, encrypted_secret)?)?;
+    if let Authorization::Policy(session) = authorization {
+        device.flush(session);
+    }
+    device.flush(ek.handle);
+    Ok(secret)
 }
 
 /// A quote with the values that it is of.
@@ -317,6 +427,16 @@ pub fn about(device: &mut Device) -> Result<About, TpmError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_fetched_stands_where_the_tpm_has_none() {
+        let certificate = |index: u32, byte: u8| NvCertificate { index, der: vec![byte; 8] };
+        let own = vec![certificate(0x01c0_0002, 1), certificate(0x01c0_0100, 2)];
+        let fetched = [certificate(0x01c0_0002, 3), certificate(0x01c0_000a, 4)];
+        let all = with_fetched(own, &fetched);
+        let shown: Vec<(u32, u8)> = all.iter().map(|certificate| (certificate.index, certificate.der[0])).collect();
+        assert_eq!(shown, [(0x01c0_000a, 4), (0x01c0_0002, 1), (0x01c0_0100, 2)]);
+    }
 
     #[test]
     fn a_certificate_is_cut_out_of_what_makers_write_around_it() {
