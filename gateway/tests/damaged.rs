@@ -73,6 +73,7 @@ const ROWS: &[Row] = &[
     row("device/tpm_ek/00", GoesOn, Without),
     row("counted-back/$lineage", GoesOn, Without),
     row("ticket/00000000000000000000000000000000", GoesOn, Without),
+    row("jwt/0000000000000000000000000000000000000000000000000000000000000000", GoesOn, Without),
     row("owned/alice/m-1", GoesOn, Without),
     row("name/machine/m-9", GoesOn, Without),
     row("convergence/m-1", GoesOn, Without),
