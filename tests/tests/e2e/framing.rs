@@ -116,9 +116,9 @@ fn bodies_are_taken_as_the_document_says() {
     let document = document.split_whitespace().collect::<Vec<_>>().join(" ");
     for words in [
         "`Content-Length` or `chunked` (without extensions and trailers) and never both",
-        "413 before `100 Continue`",
-        "408 when a head or a body stops coming",
-        "505 to another version of HTTP",
+        "413 (before `100 Continue`) for a `Content-Length` over the limit",
+        "408 for a head or a body that is not completed in time",
+        "505 for another version of HTTP",
     ] {
         assert!(document.contains(words), "the document does not say: {words}");
     }
