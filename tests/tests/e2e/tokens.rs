@@ -155,13 +155,14 @@ fn bent(token: &str) -> Vec<(&'static str, String, &'static str)> {
     let mut flipped = signature.clone().into_bytes();
     flipped[10] = if flipped[10] == b'A' { b'B' } else { b'A' };
     let (no_jwt, not_ours, cut) = ("it is not a JWT", "this gateway did not sign it", "it is cut short");
+    let other_algorithm = "its algorithm is not ES256";
     vec![
-        ("alg none", none("none"), cut),
-        ("alg None", none("None"), cut),
-        ("alg NONE", none("NONE"), cut),
-        ("alg none with the old signature", assemble(&json!({"alg": "none"}), &claims, &signature), no_jwt),
+        ("alg none", none("none"), other_algorithm),
+        ("alg None", none("None"), other_algorithm),
+        ("alg NONE", none("NONE"), other_algorithm),
+        ("alg none with the old signature", assemble(&json!({"alg": "none"}), &claims, &signature), other_algorithm),
         ("no alg", assemble(&json!({"typ": "JWT"}), &claims, &signature), no_jwt),
-        ("a MAC keyed with something public", mac, "its algorithm is not ES256"),
+        ("a MAC keyed with something public", mac, other_algorithm),
         ("signed by somebody else", signed(&claims), not_ours),
         ("a later end", assemble(&header, &with("exp", json!(4_102_444_800_u64)), &signature), not_ours),
         ("another audience", signed(&with("aud", json!("lychgate-manage"))), not_ours),
@@ -208,7 +209,7 @@ fn the_client_says_what_is_wrong_with_a_token() {
         ("another audience", assemble(&header, &elsewhere, &signature), 2, "one for `somewhere-else`"),
         ("claims missing", assemble(&header, &pinless, &signature), 2, "the token is damaged: a claim is missing"),
         ("letters lost", token.replacen('.', ".!", 1), 2, "the token is damaged"),
-        ("alg none", assemble(&json!({"alg": "none"}), &claims, ""), 3, "it is cut short"),
+        ("alg none", assemble(&json!({"alg": "none"}), &claims, ""), 3, "its algorithm is not ES256"),
         ("badly signed", assemble(&header, &claims, &"A".repeat(86)), 3, "this gateway did not sign it"),
         ("cut short", token[..token.len() - CUT].to_owned(), 3, "it is cut short"),
         ("cut in the middle", token[..60].to_owned(), 2, "the token is damaged: it does not have three parts"),
