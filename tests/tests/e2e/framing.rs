@@ -117,7 +117,7 @@ fn bodies_are_taken_as_the_document_says() {
     for words in [
         "`Content-Length` or `chunked` (without extensions and trailers) and never both",
         "413 (before `100 Continue`) for a `Content-Length` over the limit",
-        "408 for a head or a body that is not completed in time",
+        "408 for a head or body that is not completed in time",
         "505 for another version of HTTP",
     ] {
         assert!(document.contains(words), "the document does not say: {words}");
