@@ -14,6 +14,7 @@ use x509_parser::prelude::FromDer;
 use x509_parser::x509::X509Version;
 
 use crate::cert::CERT_MAX;
+use crate::parsed::{authority_key_id, ca_limit, extended_key_usage, shown, subject_key_id};
 use crate::pem::{PemError, parse_pem};
 use crate::signature::{self, SignatureFault};
 use crate::time::UnixTime;
@@ -150,9 +151,7 @@ impl EkAnchors {
 impl EkAnchor {
     fn read(der: Vec<u8>) -> Option<Self> {
         let parsed = Self::parse(&der)?;
-        if !is_ca(&parsed, 0) {
-            return None;
-        }
+        ca_limit(&parsed)?;
         let subject = parsed.subject().as_raw().to_vec();
         let key_id = subject_key_id(&parsed).map(<[u8]>::to_vec);
         Some(Self { subject, key_id, der })
@@ -204,11 +203,7 @@ fn read(der: &[u8], at: usize) -> Result<X509Certificate<'_>, EkError> {
 
 /// A maker's CA may also certify keys that are in no TPM. Older EK certificates have no purpose, but name the TPM.
 fn is_of_ek(cert: &X509Certificate<'_>, device: &EkDevice) -> bool {
-    let purposes = cert.extensions().iter().find_map(|extension| match extension.parsed_extension() {
-        ParsedExtension::ExtendedKeyUsage(usage) => Some(usage),
-        _ => None,
-    });
-    match purposes {
+    match extended_key_usage(cert) {
         Some(usage) => usage.other.iter().any(|purpose| purpose.to_id_string() == EK_PURPOSE),
         None => device.maker.is_some(),
     }
@@ -276,7 +271,7 @@ impl Walk<'_> {
         if below >= DEPTH_MAX {
             return Err(EkError::TooDeep);
         }
-        if !is_ca(ca, below) {
+        if ca_limit(ca).is_none_or(|most| below > most) {
             return Err(EkError::NotCa { subject: subject(ca) });
         }
         if self.signatures.get() >= SIGNATURES_MAX {
@@ -301,22 +296,6 @@ fn is_of_another_key(cert: &X509Certificate<'_>, key_id: Option<&[u8]>) -> bool 
     key_id.zip(authority_key_id(cert)).is_some_and(|(ca, issuer)| ca != issuer)
 }
 
-/// A CA that signs certificates, and may have so many CAs below it (RFC 5280 4.2.1.3, 4.2.1.9).
-fn is_ca(cert: &X509Certificate<'_>, below: usize) -> bool {
-    let (mut ca, mut signs) = (false, true);
-    for extension in cert.extensions() {
-        match extension.parsed_extension() {
-            ParsedExtension::BasicConstraints(basic) => {
-                let most = basic.path_len_constraint.map_or(usize::MAX, |most| most.try_into().unwrap_or(usize::MAX));
-                ca = basic.ca && below <= most;
-            }
-            ParsedExtension::KeyUsage(usage) => signs = usage.key_cert_sign(),
-            _ => {}
-        }
-    }
-    ca && signs
-}
-
 fn check_critical(cert: &X509Certificate<'_>) -> Result<(), EkError> {
     let understood = |oid: &str| UNDERSTOOD.contains(&oid);
     let unknown = cert.extensions().iter().filter(|extension| extension.critical).find(|extension| {
@@ -329,27 +308,9 @@ fn check_critical(cert: &X509Certificate<'_>) -> Result<(), EkError> {
     }
 }
 
-fn subject_key_id<'a>(cert: &'a X509Certificate<'_>) -> Option<&'a [u8]> {
-    cert.extensions().iter().find_map(|extension| match extension.parsed_extension() {
-        ParsedExtension::SubjectKeyIdentifier(id) => Some(id.0),
-        _ => None,
-    })
-}
-
-fn authority_key_id<'a>(cert: &'a X509Certificate<'_>) -> Option<&'a [u8]> {
-    cert.extensions().iter().find_map(|extension| match extension.parsed_extension() {
-        ParsedExtension::AuthorityKeyIdentifier(id) => id.key_identifier.as_ref().map(|id| id.0),
-        _ => None,
-    })
-}
-
-/// Longest name that is shown, in characters: three attributes of 64, the longest that X.520 allows for most.
-const SHOWN_MAX: usize = 200;
-
 /// Whose certificate it is, as texts show it. Those of EKs often have no subject.
 fn subject(cert: &X509Certificate<'_>) -> String {
-    let name = cert.subject().to_string();
-    let name: String = name.chars().filter(|c| !c.is_control()).take(SHOWN_MAX).collect();
+    let name = shown(&cert.subject().to_string());
     if name.is_empty() { "the EK".to_owned() } else { name }
 }
 

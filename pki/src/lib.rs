@@ -31,6 +31,7 @@ pub mod lint;
 pub mod misread;
 pub mod name;
 mod oid;
+mod parsed;
 pub mod path;
 pub mod pem;
 pub mod profile;

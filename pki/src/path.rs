@@ -18,6 +18,7 @@ use x509_parser::x509::X509Version;
 
 use crate::cert::CERT_MAX;
 use crate::key::BadSignature;
+use crate::parsed::{authority_key_id, ca_limit, shown, subject_key_id};
 use crate::pem::{PemError, parse_pem};
 use crate::signature::{self, SignatureFault};
 use crate::time::UnixTime;
@@ -44,9 +45,6 @@ const SIGNATURES_MAX: u32 = 12;
 
 /// Most extensions in one certificate: those of devices have up to fifteen.
 const EXTENSIONS_MAX: usize = 32;
-
-/// Longest name that is shown, in characters.
-const SHOWN_MAX: usize = 200;
 
 /// Extensions that are understood, and which may therefore be critical: key usage, alternative name, basic constraints, name
 /// constraints, policies, policy mappings, policy constraints, extended key usage, inhibitAnyPolicy.
@@ -159,7 +157,7 @@ impl PathAnchors {
         }
         let mut anchors = Vec::new();
         for (der, at) in ders.into_iter().zip(1..) {
-            let parsed = parsed(&der).filter(is_ca).ok_or(PathAnchorError::NotCa { at })?;
+            let parsed = parsed(&der).filter(|ca| named_ca_limit(ca).is_some()).ok_or(PathAnchorError::NotCa { at })?;
             let subject = parsed.subject().as_raw().to_vec();
             anchors.push(PathAnchor { subject, der });
         }
@@ -346,12 +344,10 @@ impl<'a> PathWalk<'_, 'a> {
         if path.len() > DEPTH_MAX {
             return Err(PathError::TooDeep);
         }
-        if !is_ca(ca) {
-            return Err(PathError::NotCa { subject: subject(ca) });
-        }
+        let most = named_ca_limit(ca).ok_or_else(|| PathError::NotCa { subject: subject(ca) })?;
         // RFC 5280 4.2.1.9: self-issued CAs do not count.
         let below = path.iter().skip(1).filter(|ca| ca.subject().as_raw() != ca.issuer().as_raw()).count();
-        if path_length(ca).is_some_and(|most| below > most) {
+        if below > most {
             return Err(PathError::PathLength { subject: subject(ca), below });
         }
         if signature::is_sha1(&cert.signature_algorithm) {
@@ -440,40 +436,9 @@ fn is_issuer(cert: &X509Certificate<'_>, ca: &X509Certificate<'_>) -> bool {
     cert.issuer().as_raw() == ca.subject().as_raw() && !another_key
 }
 
-/// A CA that has a name and may sign certificates (RFC 5280 4.1.2.6, 4.2.1.3, 4.2.1.9).
-fn is_ca(cert: &X509Certificate<'_>) -> bool {
-    let (mut ca, mut signs) = (false, true);
-    for extension in cert.extensions() {
-        match extension.parsed_extension() {
-            ParsedExtension::BasicConstraints(basic) => ca = basic.ca,
-            ParsedExtension::KeyUsage(usage) => signs = usage.key_cert_sign(),
-            _ => {}
-        }
-    }
-    ca && signs && cert.subject().iter_rdn().next().is_some()
-}
-
-fn path_length(cert: &X509Certificate<'_>) -> Option<usize> {
-    cert.extensions().iter().find_map(|extension| match extension.parsed_extension() {
-        ParsedExtension::BasicConstraints(basic) => {
-            basic.path_len_constraint.map(|most| most.try_into().unwrap_or(usize::MAX))
-        }
-        _ => None,
-    })
-}
-
-fn subject_key_id<'a>(cert: &'a X509Certificate<'_>) -> Option<&'a [u8]> {
-    cert.extensions().iter().find_map(|extension| match extension.parsed_extension() {
-        ParsedExtension::SubjectKeyIdentifier(id) => Some(id.0),
-        _ => None,
-    })
-}
-
-fn authority_key_id<'a>(cert: &'a X509Certificate<'_>) -> Option<&'a [u8]> {
-    cert.extensions().iter().find_map(|extension| match extension.parsed_extension() {
-        ParsedExtension::AuthorityKeyIdentifier(id) => id.key_identifier.as_ref().map(|id| id.0),
-        _ => None,
-    })
+/// As [`ca_limit`], for a CA that has a name (RFC 5280 4.1.2.6).
+fn named_ca_limit(cert: &X509Certificate<'_>) -> Option<usize> {
+    ca_limit(cert).filter(|_| cert.subject().iter_rdn().next().is_some())
 }
 
 /// How many elements a SEQUENCE has; `None` if it is none, or if bytes follow it. The reader of certificates leaves out optional
@@ -492,11 +457,6 @@ fn elements(sequence: &[u8]) -> Option<usize> {
 fn subject(cert: &X509Certificate<'_>) -> String {
     let name = shown(&cert.subject().to_string());
     if name.is_empty() { "the device".to_owned() } else { name }
-}
-
-/// A text of a stranger, as texts show it.
-fn shown(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control()).take(SHOWN_MAX).collect()
 }
 
 #[cfg(test)]

@@ -6,8 +6,9 @@ use x509_parser::extensions::{GeneralName, GeneralSubtree, ParsedExtension};
 use x509_parser::x509::X509Name;
 
 use crate::name::check_dns;
+use crate::parsed::shown;
 
-use super::{PathError, elements, shown, subject};
+use super::{PathError, elements, subject};
 
 /// emailAddress, which may stand in a subject (RFC 5280 4.1.2.6).
 const EMAIL_ADDRESS: &str = "1.2.840.113549.1.9.1";

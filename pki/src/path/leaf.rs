@@ -3,8 +3,9 @@
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::{GeneralName, ParsedExtension};
 
-use super::{CertificationPath, shown};
+use super::CertificationPath;
 use crate::key::KeyDigest;
+use crate::parsed::{extended_key_usage, shown};
 use crate::time::UnixTime;
 
 /// anyExtendedKeyUsage (RFC 5280 4.2.1.12).
@@ -106,12 +107,7 @@ fn names(cert: &X509Certificate<'_>) -> Vec<String> {
 
 /// The extended key usages in a certificate.
 pub(super) fn usages(cert: &X509Certificate<'_>) -> Vec<String> {
-    let Some(usage) = cert.extensions().iter().find_map(|extension| match extension.parsed_extension() {
-        ParsedExtension::ExtendedKeyUsage(usage) => Some(usage),
-        _ => None,
-    }) else {
-        return vec![];
-    };
+    let Some(usage) = extended_key_usage(cert) else { return vec![] };
     let named = [
         (usage.any, ANY_USAGE),
         (usage.server_auth, "1.3.6.1.5.5.7.3.1"),
