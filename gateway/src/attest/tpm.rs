@@ -11,7 +11,7 @@
 
 use std::{
     path::PathBuf,
-    sync::{Arc, Mutex, OnceLock, PoisonError},
+    sync::{Arc, OnceLock},
 };
 
 use pki::{EkAnchors, EkCertificate, KeyDigest};
@@ -27,8 +27,8 @@ use self::{
 use super::{Attestor, Built, Case, DeviceRow, Renewal, Row};
 use crate::core::{
     evidence::{
-        BadSection, ClaimKind, Cleared, Context, DocumentSource, Found, Message, Need, Reject, Rejected, RestsOn,
-        Section, Step, Vouched,
+        BadSection, ClaimKind, Cleared, Context, DocumentSource, Found, Message, Need, Parsed, Reject, Rejected,
+        RestsOn, Section, Step, Vouched,
     },
     records::LockKind,
     refusal::Fault,
@@ -92,7 +92,7 @@ fn build(section: Option<&Section>) -> Built {
     let pcrs = tpm::PcrSet::of(settings.pcrs).filter(|pcrs| !pcrs.is_empty());
     let pcrs = pcrs.ok_or_else(|| BadSection::new("`pcrs` must be one or more numbers from 0 to 23"))?;
     let anchors = settings.anchors.zip(section).map(|(path, section)| section.path(&path));
-    let anchors = TrustedMakers { source: anchors.map(DocumentSource::File), read: Mutex::default() };
+    let anchors = TrustedMakers { source: anchors.map(DocumentSource::File), ..TrustedMakers::default() };
     Ok(Some(Box::new(Tpm { makers: Arc::new(anchors), pcrs, log: settings.event_log })))
 }
 
@@ -220,15 +220,10 @@ impl Case for AnsweredTpm {
 }
 
 /// The makers whose TPMs are trusted.
+#[derive(Default)]
 struct TrustedMakers {
     source: Option<DocumentSource>,
-    read: Mutex<Option<ReadAnchors>>,
-}
-
-/// The file as it was last read, and what it holds: reading it takes longer than finding a path.
-struct ReadAnchors {
-    bytes: Arc<[u8]>,
-    anchors: Arc<EkAnchors>,
+    parsed: Parsed<Result<Arc<EkAnchors>, String>>,
 }
 
 impl TrustedMakers {
@@ -238,15 +233,12 @@ impl TrustedMakers {
             return Ok(Arc::default());
         }
         let bad = |why: &str| Fault::Record(format!("`anchors` of `[attest.tpm]`: {why}"));
-        let bytes = &found.document(0).ok_or_else(|| bad("the file cannot be read"))?.bytes;
-        let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(last) = read.as_ref().filter(|last| last.bytes == *bytes) {
-            return Ok(Arc::clone(&last.anchors));
-        }
-        let text = std::str::from_utf8(bytes).map_err(|_| bad("it is not text"))?;
-        let anchors = Arc::new(EkAnchors::from_pem(text).map_err(|error| bad(&error.to_string()))?);
-        *read = Some(ReadAnchors { bytes: Arc::clone(bytes), anchors: Arc::clone(&anchors) });
-        Ok(anchors)
+        let document = found.document(0).ok_or_else(|| bad("the file cannot be read"))?;
+        let parsed = self.parsed.of(document, |bytes| {
+            let text = std::str::from_utf8(bytes).map_err(|_| "it is not text".to_owned())?;
+            EkAnchors::from_pem(text).map(Arc::new).map_err(|error| error.to_string())
+        });
+        parsed.as_ref().as_ref().map(Arc::clone).map_err(|why| bad(why))
     }
 }
 

@@ -1,10 +1,6 @@
 //! An issuer in the configuration: its anchors, what it must have certified, and its revocation lists.
 
-use std::{
-    path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use pki::{KeyDigest, PathAnchors, PathError, PathLeaf, RevocationError, RevocationList, UnixTime};
 use serde::Deserialize;
@@ -12,7 +8,7 @@ use serde::Deserialize;
 use super::reject::{is_other_issuer, is_revoked, revoked};
 use crate::{
     core::{
-        evidence::{BadSection, DocumentSource, Found, Reject, Section},
+        evidence::{BadSection, DocumentSource, Found, Parsed, Reject, Section},
         name,
         refusal::Fault,
     },
@@ -230,31 +226,21 @@ pub(super) fn unavailable(why: &str) -> Fault {
     Fault::Document { retry_after: FILE_PATIENCE, why: format!("`[attest.x509]`: {why}") }
 }
 
-/// A file, and what it held when it was last read: reading it takes longer than finding a path.
+/// A file, and what it holds.
 struct File<T> {
     source: DocumentSource,
-    read: Mutex<Option<Reading<T>>>,
-}
-
-struct Reading<T> {
-    bytes: Arc<[u8]>,
-    value: Arc<T>,
+    parsed: Parsed<Result<Arc<T>, String>>,
 }
 
 impl<T> File<T> {
     fn at(source: DocumentSource) -> Self {
-        Self { source, read: Mutex::new(None) }
+        Self { source, parsed: Parsed::default() }
     }
 
     fn read(&self, found: &Found, at: usize, parse: impl FnOnce(&[u8]) -> Result<T, String>) -> Result<Arc<T>, String> {
         let bad = |why: &str| format!("{}: {why}", self.source);
-        let bytes = &found.document(at).ok_or_else(|| bad("it cannot be read"))?.bytes;
-        let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(last) = read.as_ref().filter(|last| last.bytes == *bytes) {
-            return Ok(Arc::clone(&last.value));
-        }
-        let value = Arc::new(parse(bytes).map_err(|why| bad(&why))?);
-        *read = Some(Reading { bytes: Arc::clone(bytes), value: Arc::clone(&value) });
-        Ok(value)
+        let document = found.document(at).ok_or_else(|| bad("it cannot be read"))?;
+        let parsed = self.parsed.of(document, |bytes| parse(bytes).map(Arc::new));
+        parsed.as_ref().as_ref().map(Arc::clone).map_err(|why| bad(why))
     }
 }
