@@ -14,15 +14,20 @@ use gateway::{
 };
 use pki::SshKey;
 use ssh_key::SshHolder;
-use story::{Answer, DAY, EXPORTER, Member, Story};
+use story::{Answer, DAY, EXPORTER, Member, Story, Stranger};
+use wire::enroll::WaitingReply;
 use wire::evidence::{JOIN_TOKEN, SSH_HOST_KEY, SSH_HOST_KEY_NAMESPACE, SshHostKey, ssh_host_key_message};
 
-/// A lock that somebody sets just before the next commit.
-fn lock_meanwhile(story: &Story, kind: LockKind, target: &str) {
+fn lock(kind: LockKind, target: &str) -> Batch {
     let lock = serde_json::json!({
         "kind": kind.as_str(), "target": target, "reason": "stolen", "by": "alice", "at": 0, "instance": "i",
     });
-    story.store.before_the_next_commit(Batch::default().put(keys::lock(kind, target), lock.to_string()));
+    Batch::default().put(keys::lock(kind, target), lock.to_string())
+}
+
+/// A lock that somebody sets just before the next commit.
+fn lock_meanwhile(story: &Story, kind: LockKind, target: &str) {
+    story.store.before_the_next_commit(lock(kind, target));
 }
 
 /// Where a token alone lets no machine in.
@@ -38,6 +43,16 @@ async fn token_by(story: &Story, maker: &Member) -> String {
     let actor = flow::shell::Actor { who: &by.identity.to_string(), instance: "story" };
     let asked = TokenWish { uses: Some(9), ..TokenWish::default() };
     flow::tokens::make(&story.shell, &asked, flow::tokens::By::Person(&by), &actor).await.unwrap().token
+}
+
+/// An approver, and a machine that waits with a token by another person.
+async fn who_waits(story: &Story) -> (Member, Stranger, WaitingReply) {
+    let alice = story.first_person().await;
+    let maker = story.person("maker", &["admins"]).await;
+    let token = token_by(story, &maker).await;
+    let machine = story.stranger();
+    let waiting = machine.join(&token, "edge-07").await.unwrap().waiting();
+    (alice, machine, waiting)
 }
 
 fn host_evidence(story: &Story, host: &SshHolder, key: &pki::KeyDigest) -> (String, String) {
@@ -94,11 +109,7 @@ async fn who_is_to_wait() {
 #[tokio::test]
 async fn who_waited_and_comes_for_the_certificate() {
     let story = Story::with_policy(tokens_wait).await;
-    let alice = story.first_person().await;
-    let maker = story.person("maker", &["admins"]).await;
-    let token = token_by(&story, &maker).await;
-    let machine = story.stranger();
-    let waiting = machine.join(&token, "edge-07").await.unwrap().waiting();
+    let (alice, machine, waiting) = who_waits(&story).await;
     story.approve(&alice, &waiting.id, &machine.code(&waiting)).await.unwrap();
     lock_meanwhile(&story, LockKind::Person, "maker");
     refused(&story, machine.poll(&waiting.id).await);
@@ -107,18 +118,11 @@ async fn who_waited_and_comes_for_the_certificate() {
 #[tokio::test]
 async fn who_is_approved() {
     let story = Story::with_policy(tokens_wait).await;
-    let alice = story.first_person().await;
-    let maker = story.person("maker", &["admins"]).await;
-    let token = token_by(&story, &maker).await;
-    let machine = story.stranger();
-    let waiting = machine.join(&token, "edge-07").await.unwrap().waiting();
+    let (alice, machine, waiting) = who_waits(&story).await;
     alice.caller(&story).await;
-    let locked = serde_json::json!({
-        "kind": "person", "target": "maker", "reason": "stolen", "by": "alice", "at": 0, "instance": "i",
-    });
     // Whoever locks says so by the epoch, which an approval stands on.
     let epoch = (story.epoch().await + 1).to_string();
-    let rival = Batch::default().put("lock/person/maker", locked.to_string()).put(keys::EPOCH, epoch);
+    let rival = lock(LockKind::Person, "maker").put(keys::EPOCH, epoch);
     story.store.before_the_next_commit(rival);
     let approved = story.approve(&alice, &waiting.id, &machine.code(&waiting)).await;
     assert!(story.store.rival_came());
