@@ -78,6 +78,12 @@ impl TrustDomain {
     pub fn uri(&self) -> String {
         format!("spiffe://{}", self.0)
     }
+
+    /// The SPIFFE ID of a name that is on record, as text: [`Identity`] is for names that were checked.
+    #[must_use]
+    pub fn id_of(&self, role: Role, name: &str) -> String {
+        format!("{}/{role}/{name}", self.uri())
+    }
 }
 
 /// The name of a machine, person or gateway within its trust domain: one DNS label.

@@ -415,7 +415,7 @@ fn back(
     let newer =
         |piece: &Shown| seen.record.evidence.iter().any(|known| known.kind == piece.kind && known.at > piece.at);
     let shown: Vec<Shown> = enrollment.evidence.iter().filter(|piece| !newer(piece)).cloned().collect();
-    let identity = format!("spiffe://{}/{}/{}", frame.common.domain.as_str(), lineage.role, lineage.name);
+    let identity = frame.common.domain.id_of(lineage.role, &lineage.name);
     if enrollment.same_device {
         let (identity, lineage, enrollment) = (identity.clone(), lineage.id.clone(), enrollment.id.clone());
         changes.event(Event::Standing(StandingEvent::DeviceReturned { identity, lineage, enrollment }));

@@ -40,6 +40,6 @@ pub fn issued(shell: &Shell, id: String, certificate: Certificate) -> Result<Iss
         Fault::Record(format!("certificate {} was signed by a CA that is not here", certificate.serial.hex()))
     })?;
     let schedule = schedule(&certificate.serial, certificate.not_before.into(), certificate.not_after.into());
-    let identity = format!("spiffe://{}/{}/{}", shell.domain.as_str(), certificate.role.as_str(), certificate.name);
+    let identity = shell.domain.id_of(certificate.role, &certificate.name);
     Ok(Issued { id, identity, certificate, chain, schedule })
 }

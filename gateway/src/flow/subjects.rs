@@ -168,7 +168,7 @@ pub(super) fn view(shell: &Shell, look: &Look, records: SubjectRecords) -> Resul
     };
     let last_seen = last_seen(shell, &subject, tunnel.as_ref(), lineage.as_ref().map(|seen| &seen.record));
     Ok(SubjectDetails {
-        identity: format!("spiffe://{}/{}/{}", shell.domain.as_str(), subject.role.as_str(), subject.name),
+        identity: shell.domain.id_of(subject.role, &subject.name),
         role: subject.role,
         state,
         labels: subject.labels,

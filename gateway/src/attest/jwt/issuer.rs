@@ -253,7 +253,7 @@ fn issuer_name(preset: &Preset, issuer: String) -> Result<IssuerName, String> {
         KeyUse::JwtSvid => {
             let domain = issuer.strip_prefix("spiffe://").and_then(|domain| TrustDomain::parse(domain).ok());
             let domain = domain.ok_or("`issuer` must be a trust domain such as \"spiffe://example.org\"")?;
-            Ok(IssuerName::TrustDomain(format!("spiffe://{}", domain.as_str())))
+            Ok(IssuerName::TrustDomain(domain.uri()))
         }
     }
 }
