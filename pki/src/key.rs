@@ -490,9 +490,12 @@ fn not_ecdsa() -> SignError {
 
 /// R and S of the ASN.1 form (RFC 3279 2.2.3).
 pub(crate) fn parts_of_ecdsa(signature: &[u8]) -> Result<(Vec<u8>, Vec<u8>), SignError> {
-    let (_, sequence) = Sequence::from_der(signature).map_err(|_| not_ecdsa())?;
+    let (after, sequence) = Sequence::from_der(signature).map_err(|_| not_ecdsa())?;
     let (rest, r) = Integer::from_der(sequence.content.as_ref()).map_err(|_| not_ecdsa())?;
-    let (_, s) = Integer::from_der(rest).map_err(|_| not_ecdsa())?;
+    let (rest, s) = Integer::from_der(rest).map_err(|_| not_ecdsa())?;
+    if !after.is_empty() || !rest.is_empty() {
+        return Err(not_ecdsa());
+    }
     Ok((r.as_ref().to_vec(), s.as_ref().to_vec()))
 }
 

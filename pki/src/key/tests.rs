@@ -159,3 +159,18 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn an_ecdsa_signature_has_two_numbers_and_nothing_more() {
+    let padded = |number: u8| [&[0; 31][..], &[number]].concat();
+    let rows: [(&[u8], Option<Vec<u8>>); 5] = [
+        (b"\x30\x06\x02\x01\x01\x02\x01\x02", Some([padded(1), padded(2)].concat())),
+        (b"\x30\x06\x02\x01\x01\x02\x01\x02\x00", None),
+        (b"\x30\x08\x02\x01\x01\x02\x01\x02\x05\x00", None),
+        (b"\x30\x03\x02\x01\x01", None),
+        (b"", None),
+    ];
+    for (der, want) in rows {
+        assert_eq!(jws_of_p256(der).ok().map(Vec::from), want, "{der:?}");
+    }
+}
