@@ -9,6 +9,7 @@ use crate::codec::{self, CodecError, Reader, Writer};
 
 mod attributes;
 mod key;
+mod roca;
 mod sound;
 pub mod template;
 

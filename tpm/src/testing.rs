@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use num_bigint::BigUint;
 use serde_json::Value;
 
 use crate::algorithm::HashAlgorithm;
@@ -58,4 +59,21 @@ pub(crate) fn public_named(
 ) -> Public {
     let area = Area { name_algorithm, attributes, auth_policy: Vec::new(), parameters };
     Public::of(area, spki)
+}
+
+/// A modulus of so many bytes that is a power of 65537 modulo each of the primes up to 167, its highest bit set. It is a number with
+/// that property and no more: nobody knows its factors.
+pub(crate) fn roca_modulus(bytes: usize) -> Vec<u8> {
+    let is_prime = |number: &u32| !(2..*number).any(|by| number.is_multiple_of(by));
+    let product: BigUint = (3..=167).filter(is_prime).map(BigUint::from).product();
+    // 1 modulo each, and odd; each factor 65537 adds 16 bits.
+    let mut number = product * 2_u32;
+    while !number.bits().is_multiple_of(16) {
+        number *= 2_u32;
+    }
+    number += 1_u32;
+    while number.to_bytes_be().len() < bytes {
+        number *= 65_537_u32;
+    }
+    number.to_bytes_be()
 }

@@ -4,7 +4,7 @@ use thiserror::Error;
 
 use crate::algorithm::{AesBits, HashAlgorithm};
 
-use super::{Attributes, Public, Scheme, Symmetric};
+use super::{Attributes, Public, PublicKey, Scheme, Symmetric, roca};
 
 /// Why a public area is not that of such a key.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Error)]
@@ -20,6 +20,8 @@ pub enum Unsound {
     Scheme,
     #[error("its `scheme` is none for signatures")]
     NoSigningScheme,
+    #[error("its RSA key was made by the faulty library of Infineon (ROCA, CVE-2017-15361), and its private part can be computed")]
+    Roca,
 }
 
 /// What every key must be that is believed to stay in its TPM.
@@ -27,7 +29,8 @@ const HELD: Attributes = Attributes::from_bits(
     Attributes::FIXED_TPM.bits() | Attributes::FIXED_PARENT.bits() | Attributes::SENSITIVE_DATA_ORIGIN.bits(),
 );
 
-/// The names of attributes are those of the specification; the first that is missing, and the first that is too much.
+/// The names of attributes are those of the specification; the first that is missing, and the first that is too much. A key whose
+/// private part anybody can compute is none, whatever it says of itself.
 fn demand(public: &Public, set: Attributes, clear: Attributes) -> Result<(), Unsound> {
     let attributes = public.area().attributes;
     let missing = Attributes::from_bits(set.bits() & !attributes.bits());
@@ -35,7 +38,13 @@ fn demand(public: &Public, set: Attributes, clear: Attributes) -> Result<(), Uns
         return Err(Unsound::NotSet(name));
     }
     let excess = Attributes::from_bits(clear.bits() & attributes.bits());
-    excess.names().next().map_or(Ok(()), |name| Err(Unsound::Set(name)))
+    if let Some(name) = excess.names().next() {
+        return Err(Unsound::Set(name));
+    }
+    match public.key() {
+        PublicKey::Rsa { modulus, .. } if roca::has_fingerprint(modulus) => Err(Unsound::Roca),
+        PublicKey::Rsa { .. } | PublicKey::Ecc { .. } => Ok(()),
+    }
 }
 
 /// An endorsement key's public area. That it is a real TPM's is established by its certificate, whose key must be this

@@ -216,6 +216,30 @@ fn a_key_with_the_wrong_algorithms_is_refused() {
     assert_eq!(identity(Scheme::EcDh(sha)), Err(Unsound::NoSigningScheme));
 }
 
+/// A key whose private part can be computed proves nothing, whichever of the three it is to be.
+#[test]
+fn keys_of_infineons_faulty_library_are_refused_by_name() {
+    let PublicKey::Rsa { modulus, .. } = PublicKey::from_spki_der(&rsa_spki(KeySize::Rsa2048)).unwrap() else {
+        panic!("not RSA")
+    };
+    let with = |attributes, symmetric, scheme, modulus: &[u8]| {
+        let parameters = Parameters::Rsa { symmetric, scheme, bits: RsaBits::Rsa2048, exponent: 0 };
+        let area = Area { name_algorithm: HashAlgorithm::Sha256, attributes, auth_policy: Vec::new(), parameters };
+        let mut unique = Writer::default();
+        unique.sized("modulus", modulus).unwrap();
+        Public::parse(&area.encode(&unique.finish()).unwrap()).unwrap()
+    };
+    let aes = Symmetric::AesCfb(AesBits::Aes128);
+    let sign = Scheme::RsaSsa(HashAlgorithm::Sha256);
+    for (modulus, want) in [(modulus, Ok(())), (testing::roca_modulus(256), Err(Unsound::Roca))] {
+        assert_eq!(Ek::check(with(GOOD_EK, aes, Scheme::Null, &modulus)).map(|_| ()), want);
+        assert_eq!(Ak::check(with(GOOD_AK, Symmetric::Null, sign, &modulus)).map(|_| ()), want);
+        let identity = with(GOOD_IDENTITY, Symmetric::Null, Scheme::Null, &modulus);
+        assert_eq!(IdentityKey::check(identity).map(|_| ()), want);
+    }
+    assert!(Unsound::Roca.to_string().contains("CVE-2017-15361"));
+}
+
 #[test]
 fn what_is_not_supported_is_named() {
     let bytes = testing::public(GOOD_AK, signing(Curve::P256), &ecc_spki(Curve::P256)).bytes().to_vec();
