@@ -13,6 +13,8 @@ pub mod table;
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use pki::is_deceptive;
+
 /// Escapes everything in `raw` that could move the cursor, change colours, hide or reorder characters. All self-reported text of a
 /// machine is escaped before an approver sees it.
 #[must_use]
@@ -70,15 +72,6 @@ pub fn json(value: &serde_json::Value) -> String {
         }
     }
     out
-}
-
-/// Control characters (C0, DEL, C1), line separators, bidirectional controls, invisible and tag characters.
-fn is_deceptive(c: char) -> bool {
-    c.is_control()
-        || matches!(c,
-            '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}' | '\u{180e}'
-            | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{2800}' | '\u{3164}'
-            | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e0fff}')
 }
 
 /// A duration in its two largest units: `3 d 4 h`, `12 min 5 s`, `40 s`.

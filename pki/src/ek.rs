@@ -14,8 +14,9 @@ use x509_parser::prelude::FromDer;
 use x509_parser::x509::X509Version;
 
 use crate::cert::CERT_MAX;
-use crate::parsed::{authority_key_id, ca_limit, extended_key_usage, shown, subject_key_id};
+use crate::parsed::{authority_key_id, ca_limit, extended_key_usage, subject_key_id};
 use crate::pem::{PemError, parse_pem};
+use crate::shown::shown;
 use crate::signature::{self, SignatureFault};
 use crate::time::UnixTime;
 

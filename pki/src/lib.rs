@@ -12,7 +12,8 @@
 //! - [`path`]: certification paths to anchors that are none of ours;
 //! - [`vouch`]: statements and cross certificates;
 //! - [`ssh`]: OpenSSH certificates for machines and people;
-//! - [`mod@crl`], [`mod@schedule`], [`pem`], [`code`]: revocation lists, renewal times, PEM and the waiting code.
+//! - [`mod@crl`], [`mod@schedule`], [`pem`], [`code`], [`mod@shown`]: revocation lists, renewal times, PEM, the waiting code, and texts of
+//!   strangers.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 pub mod anchor;
@@ -37,6 +38,7 @@ pub mod pem;
 pub mod profile;
 pub mod schedule;
 pub mod serial;
+pub mod shown;
 mod signature;
 pub mod ssh;
 #[cfg(test)]
@@ -70,6 +72,7 @@ pub use pem::{PemError, parse_pem, to_pem};
 pub use profile::{AdmittedBy, AssuranceLevel, BACKDATE, OtherNames, Profile, UnknownWord};
 pub use schedule::{Schedule, schedule};
 pub use serial::{BadHex, Serial};
+pub use shown::{is_deceptive, shown};
 pub use ssh::{
     BadSshSignature, ForeignSshCertificate, ForeignSshError, SshCa, SshCertError, SshCertificate, SshDraft, SshError,
     SshIssued, SshKey, SshKeyError, SshKind,

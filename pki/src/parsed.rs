@@ -4,9 +4,6 @@
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::{ExtendedKeyUsage, ParsedExtension};
 
-/// Longest name that is shown, in characters: three attributes of 64, the longest that X.520 allows for most.
-const SHOWN_MAX: usize = 200;
-
 /// The number of CAs that may be below a CA that signs certificates (RFC 5280 4.2.1.3, 4.2.1.9), `usize::MAX` without a limit; `None`
 /// for a certificate of anything else.
 pub(crate) fn ca_limit(cert: &X509Certificate<'_>) -> Option<usize> {
@@ -43,9 +40,4 @@ pub(crate) fn extended_key_usage<'a, 'b>(cert: &'a X509Certificate<'b>) -> Optio
         ParsedExtension::ExtendedKeyUsage(usage) => Some(usage),
         _ => None,
     })
-}
-
-/// A text of a stranger, as texts show it.
-pub(crate) fn shown(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control()).take(SHOWN_MAX).collect()
 }

@@ -86,8 +86,8 @@ impl Shown {
             index: certificate.index,
             use_of: if certificate.is_ca() { "ca" } else { "ek" },
             key: parsed.as_ref().map_or_else(unknown, |parsed| key_type(parsed.public_key().raw)),
-            subject: parsed.as_ref().map_or_else(unknown, |parsed| name(parsed.subject().to_string())),
-            issuer: parsed.as_ref().map_or_else(unknown, |parsed| name(parsed.issuer().to_string())),
+            subject: parsed.as_ref().map_or_else(unknown, |parsed| name(pki::shown(&parsed.subject().to_string()))),
+            issuer: parsed.as_ref().map_or_else(unknown, |parsed| name(pki::shown(&parsed.issuer().to_string()))),
             not_after: parsed.and_then(|parsed| u64::try_from(parsed.validity().not_after.timestamp()).ok()),
             from: None,
         }

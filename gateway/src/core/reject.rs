@@ -84,11 +84,11 @@ pub struct Reject {
 
 impl Reject {
     /// `text` is shown to the client. It may quote what the client sent: it is cut to a length that is read, and characters that
-    /// would act on a terminal are escaped.
+    /// would act on a terminal, hide or reorder text are escaped.
     #[must_use]
     pub fn new(code: &'static RejectionCode, text: impl Into<String>) -> Self {
         let text = text.into();
-        let escaped = |c: char| if c.is_control() { c.escape_default().collect() } else { c.to_string() };
+        let escaped = |c: char| if pki::is_deceptive(c) { c.escape_default().collect() } else { c.to_string() };
         let mut shown: String = text.chars().take(TEXT_MAX).map(escaped).collect();
         if text.chars().nth(TEXT_MAX).is_some() {
             shown.push_str("...");

@@ -4,6 +4,8 @@
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::{GeneralName, ParsedExtension};
 
+use crate::shown::shown_within;
+
 /// tcg-at-tpmManufacturer.
 const MAKER: &str = "2.23.133.2.1";
 /// tcg-at-tpmModel.
@@ -49,11 +51,10 @@ impl EkDevice {
     }
 }
 
-/// The printable characters of a value.
+/// A value, as people read it.
 fn text(value: &str) -> Option<String> {
-    let text: String = value.chars().filter(|c| c.is_ascii_graphic() || *c == ' ').take(VALUE_MAX).collect();
-    let text = text.trim();
-    (!text.is_empty()).then(|| text.to_owned())
+    let text = shown_within(value.trim(), VALUE_MAX);
+    (!text.is_empty()).then_some(text)
 }
 
 /// Without the `id:` before a number.

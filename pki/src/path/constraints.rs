@@ -6,7 +6,7 @@ use x509_parser::extensions::{GeneralName, GeneralSubtree, ParsedExtension};
 use x509_parser::x509::X509Name;
 
 use crate::name::check_dns;
-use crate::parsed::shown;
+use crate::shown::shown;
 
 use super::{PathError, elements, subject};
 

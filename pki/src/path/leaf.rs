@@ -5,7 +5,8 @@ use x509_parser::extensions::{GeneralName, ParsedExtension};
 
 use super::CertificationPath;
 use crate::key::KeyDigest;
-use crate::parsed::{extended_key_usage, shown};
+use crate::parsed::extended_key_usage;
+use crate::shown::shown;
 use crate::time::UnixTime;
 
 /// anyExtendedKeyUsage (RFC 5280 4.2.1.12).

@@ -12,8 +12,8 @@ use x509_parser::prelude::FromDer;
 use x509_parser::revocation_list::CertificateRevocationList;
 
 use super::{CertificationPath, elements, subject};
-use crate::parsed::shown;
 use crate::pem::{PemError, parse_pem};
+use crate::shown::shown;
 use crate::signature;
 use crate::time::UnixTime;
 

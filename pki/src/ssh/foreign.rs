@@ -7,6 +7,7 @@ use thiserror::Error;
 
 use super::key::{SHA1, SshKey, SshKeyError, read_string};
 use super::{SSH_PRINCIPALS_MAX, SshKind, string};
+use crate::shown::is_deceptive;
 use crate::time::UnixTime;
 
 /// What the name of a certificate's algorithm adds to that of its key.
@@ -151,8 +152,10 @@ impl<'a> Fields<'a> {
 fn text(bytes: &[u8]) -> Result<String, ForeignSshError> {
     let text =
         String::from_utf8(bytes.to_vec()).map_err(|_| ForeignSshError::Unreadable("a text in it is not UTF-8"))?;
-    if text.len() > TEXT_MAX || text.chars().any(char::is_control) {
-        return Err(ForeignSshError::Unreadable("a text in it has control characters or more than 255 bytes"));
+    if text.len() > TEXT_MAX || text.chars().any(is_deceptive) {
+        return Err(ForeignSshError::Unreadable(
+            "a text in it has control or hidden characters, or more than 255 bytes",
+        ));
     }
     Ok(text)
 }
