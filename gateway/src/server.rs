@@ -10,7 +10,7 @@ use std::{
     sync::{Arc, atomic::Ordering},
 };
 
-use pki::{SshKey, SshKind};
+use pki::{SshKey, SshKind, UnixTime};
 
 use crate::{
     attest::Attestors,
@@ -68,7 +68,7 @@ pub struct Start {
 
 /// Opens the store, loads the policy, and makes the [`Shell`].
 pub async fn shell(config: &Config, ca: Authority, clock: Clock, entropy: Entropy) -> Result<Arc<Shell>, Complaint> {
-    let settings = settings(config, ca.ssh(SshKind::Host))?;
+    let settings = settings(config, ca.ssh(SshKind::Host), clock.now())?;
     let rules = policy(config)?;
     let (engine, path, cache) = (config.store.engine, config.store.path.clone(), config.store.cache_bytes / MIB);
     let opened = tokio::task::spawn_blocking(move || store::open(engine, &path, cache)).await;
@@ -105,16 +105,16 @@ fn policy(config: &Config) -> Result<policy::Ruleset, Complaint> {
 }
 
 /// Builds the attestors. Does not fail for a loaded configuration, which has built them once.
-fn attestors(config: &Config, own: &SshKey) -> Result<Attestors, Complaint> {
+fn attestors(config: &Config, own: &SshKey, now: UnixTime) -> Result<Attestors, Complaint> {
     let built = Attestors::from(&config.attest);
     let built = built.map_err(|(kind, bad)| Complaint::wrong(format!("[attest.{kind}]: {bad}")))?;
-    for complaint in built.complaints(documents::read_now, Some(own)) {
+    for complaint in built.complaints(documents::read_now, Some(own), now) {
         tracing::warn!("{complaint}");
     }
     Ok(built)
 }
 
-fn settings(config: &Config, own: &SshKey) -> Result<Settings, Complaint> {
+fn settings(config: &Config, own: &SshKey, now: UnixTime) -> Result<Settings, Complaint> {
     Ok(Settings {
         public_enroll: config.public.enroll.to_string(),
         public_manage: config.public.manage.to_string(),
@@ -130,7 +130,7 @@ fn settings(config: &Config, own: &SshKey) -> Result<Settings, Complaint> {
         pending_max_per_prefix: config.enroll.pending_max_per_prefix,
         certificates_per_life: u32::try_from(config.limits.certificates_per_life).unwrap_or(u32::MAX),
         audit_retention: config.audit_retention,
-        attestors: Arc::new(attestors(config, own)?),
+        attestors: Arc::new(attestors(config, own, now)?),
     })
 }
 
@@ -460,7 +460,7 @@ fn as_table(path: &Path) -> toml::Table {
 
 async fn reload(shell: &Shell, path: &Path, tls: &TlsSwap) -> Result<usize, Complaint> {
     let config = configuration(path)?;
-    let mut fresh = settings(&config, shell.ca().ssh(SshKind::Host))?;
+    let mut fresh = settings(&config, shell.ca().ssh(SshKind::Host), shell.now())?;
     let rules = policy(&config)?;
     let count = rules.rule_ids().count();
     let before = shell.settings.load_full();

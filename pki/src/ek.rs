@@ -6,6 +6,8 @@
 //! must open a credential made for it.
 
 use std::cell::Cell;
+use std::cmp::Reverse;
+use std::time::Duration;
 
 use thiserror::Error;
 use x509_parser::certificate::X509Certificate;
@@ -15,20 +17,19 @@ use x509_parser::x509::X509Version;
 
 use crate::cert::CERT_MAX;
 use crate::parsed::{authority_key_id, ca_limit, extended_key_usage, subject_key_id};
-use crate::pem::{PemError, parse_pem};
+use crate::profile::BACKDATE;
 use crate::shown::shown;
 use crate::signature::{self, SignatureFault};
 use crate::time::UnixTime;
 
+mod anchors;
 mod device;
 
+pub use anchors::{EkAnchorError, EkAnchorFault, EkAnchorText, EkAnchors};
 pub use device::EkDevice;
 
 /// Most certificates read: a TPM holds up to four of EKs, and those with CAs on the die up to five of these.
 pub const EK_CERTIFICATES_MAX: usize = 16;
-
-/// Most anchors: three times the roots and intermediate CAs of all makers.
-const ANCHORS_MAX: usize = 512;
 
 /// Most CAs above an EK certificate, the anchor included: the longest chain of a maker has four (Intel's CAs on the die).
 const DEPTH_MAX: usize = 5;
@@ -37,9 +38,15 @@ const DEPTH_MAX: usize = 5;
 /// the wild takes three, so a bad one costs less than three good ones.
 const SIGNATURES_MAX: u32 = 8;
 
+/// How far the clock of a maker may be ahead of ours: a cloud certifies the EK of a virtual TPM as the machine starts.
+const CLOCKS: Duration = BACKDATE;
+
 /// Extensions that are understood, and which may therefore be critical: key usage, alternative name, basic constraints, policies (any
 /// is accepted) and extended key usage.
 const UNDERSTOOD: [&str; 5] = ["2.5.29.15", "2.5.29.17", "2.5.29.19", "2.5.29.32", "2.5.29.37"];
+
+/// extKeyUsage (RFC 5280 4.2.1.12).
+const EXTENDED_KEY_USAGE: &str = "2.5.29.37";
 
 /// tcg-kp-EKCertificate (TCG EK Credential Profile 3.2.16).
 const EK_PURPOSE: &str = "2.23.133.8.1";
@@ -83,6 +90,10 @@ pub enum EkError {
     OtherKey,
     #[error("the certificate of this key is not one of an EK")]
     NotOfEk,
+    #[error("the certificate of this key is one of a CA, and an EK signs no certificates")]
+    LeafIsCa,
+    #[error("the certificate of `{subject}` is not valid before {from}")]
+    NotYetValid { subject: String, from: UnixTime },
     #[error("the certificate of `{subject}` is signed with SHA-1")]
     Sha1 { subject: String },
     #[error("the certificate of `{subject}` is signed with an algorithm that is not accepted")]
@@ -101,91 +112,39 @@ pub enum EkError {
     TooMuch,
 }
 
-/// CAs of makers that are trusted. Any may be an intermediate one: some makers publish no root.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct EkAnchors(Vec<EkAnchor>);
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct EkAnchor {
-    der: Vec<u8>,
-    subject: Vec<u8>,
-    key_id: Option<Vec<u8>>,
-}
-
-/// Why a text gives no anchors.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[expect(missing_docs, reason = "the error texts say what the variants and fields mean")]
-pub enum EkAnchorError {
-    #[error(transparent)]
-    Pem(#[from] PemError),
-    #[error("there are {found} certificates and at most {ANCHORS_MAX} are read")]
-    TooMany { found: usize },
-    #[error("certificate {at} is not an X.509 certificate, or not of a CA")]
-    NotCa { at: usize },
-}
-
-impl EkAnchors {
-    /// Anchors from PEM, such as the collections that makers and others publish. Their own signatures are not checked: whoever wrote
-    /// the file vouches for them.
-    pub fn from_pem(text: &str) -> Result<Self, EkAnchorError> {
-        let ders = parse_pem("CERTIFICATE", text)?;
-        if ders.len() > ANCHORS_MAX {
-            return Err(EkAnchorError::TooMany { found: ders.len() });
-        }
-        let anchor = |(at, der): (usize, Vec<u8>)| EkAnchor::read(der).ok_or(EkAnchorError::NotCa { at: at + 1 });
-        ders.into_iter().enumerate().map(anchor).collect::<Result<_, _>>().map(Self)
-    }
-
-    /// How many there are.
-    #[must_use]
-    pub const fn len(&self) -> usize {
-        self.0.len()
-    }
-
-    /// Whether nobody is trusted.
-    #[must_use]
-    pub const fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-}
-
-impl EkAnchor {
-    fn read(der: Vec<u8>) -> Option<Self> {
-        let parsed = Self::parse(&der)?;
-        ca_limit(&parsed)?;
-        let subject = parsed.subject().as_raw().to_vec();
-        let key_id = subject_key_id(&parsed).map(<[u8]>::to_vec);
-        Some(Self { subject, key_id, der })
-    }
-
-    fn parse(der: &[u8]) -> Option<X509Certificate<'_>> {
-        X509Certificate::from_der(der).ok().filter(|(rest, _)| rest.is_empty()).map(|(_, parsed)| parsed)
-    }
-}
-
-/// Finds the certificate of an EK among those that came with it, in whatever order, and walks from it to an anchor. `is_ek` says
-/// whether a SubjectPublicKeyInfo is the EK's.
+/// Finds the certificates of an EK among those that came with it, and walks from each to an anchor. Each is judged by itself: one that
+/// does not hold takes nothing from one that does. Of those that lead to an anchor the one that ends last counts. In which order they
+/// came makes no difference, and certificates of other EKs are not looked at. `is_ek` says whether a SubjectPublicKeyInfo is the EK's.
 ///
 /// # Errors
-/// A certificate cannot be read, none is of this EK, or the path is broken. That an issuer is missing is no error.
+/// A certificate cannot be read, none is of this EK, or none of those holds. That an issuer is missing is no error.
 pub fn verify_ek(
     given: &[Vec<u8>],
     is_ek: &dyn Fn(&[u8]) -> bool,
     anchors: &EkAnchors,
+    now: UnixTime,
 ) -> Result<EkCertificate, EkError> {
     if given.len() > EK_CERTIFICATES_MAX {
         return Err(EkError::TooMany { found: given.len() });
     }
-    let given: Vec<X509Certificate<'_>> =
+    let mut given: Vec<X509Certificate<'_>> =
         given.iter().zip(1..).map(|(der, at)| read(der, at)).collect::<Result<_, _>>()?;
-    let leaf = given.iter().find(|cert| is_ek(cert.public_key().raw)).ok_or(EkError::OtherKey)?;
-    let device = EkDevice::of(leaf);
-    if !is_of_ek(leaf, &device) {
-        return Err(EkError::NotOfEk);
+    given.sort_by(|one, other| one.as_raw().cmp(other.as_raw()));
+    given.dedup_by(|one, other| one.as_raw() == other.as_raw());
+    let mut leaves: Vec<&X509Certificate<'_>> = given.iter().filter(|cert| is_ek(cert.public_key().raw)).collect();
+    leaves.sort_by_key(|leaf| Reverse(leaf.validity().not_after.timestamp()));
+    let walk = Walk { given: &given, anchors, now, signatures: Cell::new(0) };
+    let (mut unknown, mut fault) = (None, None);
+    for leaf in leaves {
+        match walk.leaf(leaf) {
+            Ok(found) => match found.chain {
+                EkChain::Verified { .. } => return Ok(found),
+                EkChain::UnknownIssuer => unknown = unknown.or(Some(found)),
+            },
+            Err(error) => fault = fault.or(Some(error)),
+        }
     }
-    let walk = Walk { given: &given, anchors, signatures: Cell::new(0) };
-    let EkPath { chain, not_after } = walk.up(leaf, 0)?;
-    Ok(EkCertificate { device, not_after, chain })
+    unknown.ok_or(fault.unwrap_or(EkError::OtherKey))
 }
 
 fn read(der: &[u8], at: usize) -> Result<X509Certificate<'_>, EkError> {
@@ -202,11 +161,20 @@ fn read(der: &[u8], at: usize) -> Result<X509Certificate<'_>, EkError> {
     Ok(parsed)
 }
 
-/// A maker's CA may also certify keys that are in no TPM. Older EK certificates have no purpose, but name the TPM.
+/// Whether a certificate says that it is one of a CA, which may sign certificates or not (RFC 5280 4.2.1.9).
+fn is_ca(cert: &X509Certificate<'_>) -> bool {
+    cert.extensions()
+        .iter()
+        .any(|extension| matches!(extension.parsed_extension(), ParsedExtension::BasicConstraints(basic) if basic.ca))
+}
+
+/// A maker's CA may also certify keys that are in no TPM. Older EK certificates have no purpose, but name the TPM. An empty list of
+/// purposes, and one that cannot be read, are not the same as none.
 fn is_of_ek(cert: &X509Certificate<'_>, device: &EkDevice) -> bool {
+    let has_list = cert.extensions().iter().any(|extension| extension.oid.to_id_string() == EXTENDED_KEY_USAGE);
     match extended_key_usage(cert) {
         Some(usage) => usage.other.iter().any(|purpose| purpose.to_id_string() == EK_PURPOSE),
-        None => device.maker.is_some(),
+        None => !has_list && device.maker.is_some(),
     }
 }
 
@@ -219,22 +187,40 @@ struct EkPath {
 struct Walk<'a> {
     given: &'a [X509Certificate<'a>],
     anchors: &'a EkAnchors,
+    now: UnixTime,
     /// How many signatures were checked.
     signatures: Cell<u32>,
 }
 
 impl Walk<'_> {
+    /// From a certificate of the EK.
+    fn leaf(&self, leaf: &X509Certificate<'_>) -> Result<EkCertificate, EkError> {
+        let device = EkDevice::of(leaf);
+        if is_ca(leaf) {
+            return Err(EkError::LeafIsCa);
+        }
+        if !is_of_ek(leaf, &device) {
+            return Err(EkError::NotOfEk);
+        }
+        let EkPath { chain, not_after } = self.up(leaf, 0)?;
+        Ok(EkCertificate { device, not_after, chain })
+    }
+
     /// From a certificate with `below` CAs under it. Anchors are tried before other CAs of the same name.
     fn up(&self, cert: &X509Certificate<'_>, below: usize) -> Result<EkPath, EkError> {
         check_critical(cert)?;
         if signature::is_sha1(&cert.signature_algorithm) {
             return Err(EkError::Sha1 { subject: subject(cert) });
         }
+        let from = UnixTime::from_signed(cert.validity().not_before.timestamp());
+        if self.now.plus(CLOCKS) < from {
+            return Err(EkError::NotYetValid { subject: subject(cert), from });
+        }
         let own_end = UnixTime::from_signed(cert.validity().not_after.timestamp());
         let (mut fault, mut unknown) = (None, None);
-        let anchors = self.anchors.0.iter();
+        let anchors = self.anchors.iter();
         let anchors = anchors.filter(|anchor| is_issuer(cert, &anchor.subject, anchor.key_id.as_deref()));
-        let anchors = anchors.filter_map(|anchor| EkAnchor::parse(&anchor.der).zip(Some(anchor.key_id.as_deref())));
+        let anchors = anchors.filter_map(|anchor| anchor.parsed().zip(Some(anchor.key_id.as_deref())));
         for (anchor, anchor_key_id) in anchors {
             match self.signed_by(cert, &anchor, below) {
                 Ok(()) => {

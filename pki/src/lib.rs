@@ -55,7 +55,10 @@ pub use code::{WaitingCode, waiting_code};
 pub use crl::{BadList, BadListsUrl, ListInfo, ListsUrl, RevocationReason, RevokedEntry, crl, read_crl, root_crl};
 pub use csr::{CSR_MAX, CsrError, RequestBinding, RequestError, VerifiedCsr};
 pub use draft::{Draft, IssueError, Issued, LeafRequest, Linted, draft};
-pub use ek::{EK_CERTIFICATES_MAX, EkAnchorError, EkAnchors, EkCertificate, EkChain, EkDevice, EkError, verify_ek};
+pub use ek::{
+    EK_CERTIFICATES_MAX, EkAnchorError, EkAnchorFault, EkAnchorText, EkAnchors, EkCertificate, EkChain, EkDevice,
+    EkError, verify_ek,
+};
 pub use foreign::{ForeignPeer, verify_foreign};
 pub use key::{
     BadSignature, CaKey, KeyAlgorithm, KeyDigest, KeyError, KeyParts, KeyPlace, SignError, SoftwareKey, SubjectKey,
@@ -68,7 +71,7 @@ pub use path::{
     CertificationPath, PATH_CERTIFICATES_MAX, PathAnchorError, PathAnchors, PathError, PathLeaf, RevocationError,
     RevocationList, RevocationListError, UnprovenLeaf, verify_path,
 };
-pub use pem::{PemError, parse_pem, to_pem};
+pub use pem::{PemError, parse_pem, parse_pem_each, to_pem};
 pub use profile::{AdmittedBy, AssuranceLevel, BACKDATE, OtherNames, Profile, UnknownWord};
 pub use schedule::{Schedule, schedule};
 pub use serial::{BadHex, Serial};

@@ -36,6 +36,24 @@ pub fn parse_pem(label: &str, text: &str) -> Result<Vec<Vec<u8>>, PemError> {
     if found.is_empty() { Err(PemError::Missing { label: label.to_owned() }) } else { Ok(found) }
 }
 
+/// As [`parse_pem`], but each block by itself: one that cannot be read does not keep the others from being read.
+///
+/// # Errors
+/// The text is too long, or has no block with this label.
+pub fn parse_pem_each(label: &str, text: &str) -> Result<Vec<Result<Vec<u8>, PemError>>, PemError> {
+    if text.len() > TEXT_MAX {
+        return Err(PemError::TooLong { len: text.len() });
+    }
+    let (begin, end) = (format!("-----BEGIN {label}-----"), format!("-----END {label}-----"));
+    let block = |part: &str| {
+        let (body, _) = part.split_once(&end).ok_or_else(|| PemError::Malformed(format!("`{end}` is missing")))?;
+        let block = ::pem::parse(format!("{begin}{body}{end}")).map_err(|e| PemError::Malformed(e.to_string()))?;
+        Ok(block.into_contents())
+    };
+    let found: Vec<Result<Vec<u8>, PemError>> = text.split(&begin).skip(1).map(block).collect();
+    if found.is_empty() { Err(PemError::Missing { label: label.to_owned() }) } else { Ok(found) }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::{any, proptest};
@@ -62,9 +80,33 @@ mod tests {
         ));
     }
 
+    #[test]
+    fn each_block_is_by_itself() {
+        let (one, two) = (to_pem("A", &[1; 60]), to_pem("A", &[2; 60]));
+        let bad = "-----BEGIN A-----\n!!!!\n-----END A-----\n";
+        let open = "-----BEGIN A-----\nAg==\n";
+        let text = format!("words\n{one}{bad}{}{open}{two}", to_pem("B", &[3]));
+        let found = parse_pem_each("A", &text).unwrap();
+        assert!(parse_pem("A", &text).is_err());
+        assert_eq!((&found[0], &found[3], found.len()), (&Ok(vec![1; 60]), &Ok(vec![2; 60]), 4));
+        assert!(found[1..3].iter().all(|block| matches!(block, Err(PemError::Malformed(_)))), "{found:?}");
+        assert_eq!(parse_pem_each("A", "nothing"), Err(PemError::Missing { label: "A".to_owned() }));
+        assert_eq!(parse_pem_each("A", &"x".repeat(TEXT_MAX + 1)), Err(PemError::TooLong { len: TEXT_MAX + 1 }));
+    }
+
     proptest! {
         #[test]
-        fn never_panics(text in any::<String>()) { let _ = parse_pem("A", &text); }
+        fn never_panics(text in any::<String>()) {
+            let _ = parse_pem("A", &text);
+            let _ = parse_pem_each("A", &text);
+        }
+
+        #[test]
+        fn whole_texts_are_read_alike(ders in proptest::collection::vec(any::<Vec<u8>>(), 1..4), between in "[ -,.-~\n]*") {
+            let text: String = ders.iter().map(|der| to_pem("A", der) + &between + "\n").collect();
+            let each: Result<Vec<_>, _> = parse_pem_each("A", &text).unwrap().into_iter().collect();
+            assert_eq!(each, parse_pem("A", &text));
+        }
 
         #[test]
         fn all_bytes_round_trip(der: Vec<u8>) { assert_eq!(parse_pem("A", &to_pem("A", &der)), Ok(vec![der])); }

@@ -17,6 +17,9 @@ use x509_parser::x509::{AlgorithmIdentifier, SubjectPublicKeyInfo};
 /// Bounds of an RSA modulus, in bits.
 const RSA_BITS: std::ops::RangeInclusive<usize> = 2048..=4096;
 
+/// Longest RSA exponent, in bytes: the work of a signature grows with it. All CAs in use have 65537, which takes three.
+const RSA_EXPONENT_MAX: usize = 5;
+
 /// ecdsa-with-SHA1 (RFC 3279 2.2.3).
 const ECDSA_WITH_SHA1: &str = "1.2.840.10045.4.1";
 
@@ -104,7 +107,7 @@ fn by_algorithm(
     let unfit = SignatureFault::Algorithm;
     if key.algorithm == OID_PKCS1_RSAENCRYPTION {
         let bits = match issuer.parsed() {
-            Ok(PublicKey::RSA(rsa)) => rsa.key_size(),
+            Ok(PublicKey::RSA(rsa)) if rsa.exponent.len() <= RSA_EXPONENT_MAX => rsa.key_size(),
             Ok(_) | Err(_) => return Err(SignatureFault::Key),
         };
         if !RSA_BITS.contains(&bits) {

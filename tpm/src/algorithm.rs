@@ -52,6 +52,22 @@ impl HashAlgorithm {
         Self::ALL.into_iter().find(|hash| hash.id() == id)
     }
 
+    /// Its name, as in messages and settings: `sha256`, `sha384` or `sha512`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Sha256 => "sha256",
+            Self::Sha384 => "sha384",
+            Self::Sha512 => "sha512",
+        }
+    }
+
+    /// The algorithm of this name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|hash| hash.as_str() == name)
+    }
+
     /// Bytes in a digest.
     #[must_use]
     pub const fn digest_len(self) -> usize {

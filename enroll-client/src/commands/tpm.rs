@@ -3,7 +3,7 @@
 pub mod fetch;
 
 use serde_json::{Value, json};
-use tpm::{Bank, HashAlgorithm, PublicKey};
+use tpm::{Bank, PublicKey};
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use crate::core::ek_server::Maker;
@@ -114,9 +114,7 @@ fn key_type(spki: &[u8]) -> String {
 fn bank(bank: Bank) -> String {
     match bank {
         Bank::Sha1 => "sha1".to_owned(),
-        Bank::Believed(HashAlgorithm::Sha256) => "sha256".to_owned(),
-        Bank::Believed(HashAlgorithm::Sha384) => "sha384".to_owned(),
-        Bank::Believed(HashAlgorithm::Sha512) => "sha512".to_owned(),
+        Bank::Believed(hash) => hash.as_str().to_owned(),
         Bank::Other(id) => format!("{id:#x}"),
     }
 }

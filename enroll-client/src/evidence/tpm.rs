@@ -196,11 +196,20 @@ fn answer(
     let quote = if pcrs.is_empty() {
         None
     } else {
-        let quote = machine::quote(device, ak, pcrs, &extra_data)?;
+        let quote = machine::quote(device, ak, pcrs, &banks(&challenge.banks), &extra_data)?;
         let log = if challenge.log { event_log(log) } else { None };
         Some(written(&quote, log))
     };
     Ok(TpmAnswer { secret: STANDARD.encode(secret), certification, quote })
+}
+
+/// The banks that a quote may be of, the preferred one first: those that the gateway names, or any. A bank that is not known here is
+/// left out.
+fn banks(named: &[String]) -> Vec<HashAlgorithm> {
+    if named.is_empty() {
+        return HashAlgorithm::ALL.to_vec();
+    }
+    named.iter().filter_map(|name| HashAlgorithm::named(name)).collect()
 }
 
 fn signed(signed: &tpm::command::Signed) -> TpmSigned {
@@ -208,11 +217,7 @@ fn signed(signed: &tpm::command::Signed) -> TpmSigned {
 }
 
 fn written(quote: &machine::QuoteWithValues, log: Option<Vec<u8>>) -> TpmQuote {
-    let bank = match quote.bank {
-        HashAlgorithm::Sha256 => "sha256",
-        HashAlgorithm::Sha384 => "sha384",
-        HashAlgorithm::Sha512 => "sha512",
-    };
+    let bank = quote.bank.as_str();
     let values: BTreeMap<u8, String> = quote.values.iter().map(|(pcr, value)| (*pcr, hex::encode(value))).collect();
     TpmQuote { signed: signed(&quote.signed), bank: bank.to_owned(), values, log: log.map(|log| STANDARD.encode(log)) }
 }
@@ -266,6 +271,15 @@ mod tests {
         assert!(first.starts_with("the TPM at unix:/") && first.contains("cannot be opened"), "{first}");
         assert_eq!(tpm.body(binding, Some("{}")).await, Err(EvidenceError::Machine(first)));
         assert_eq!(tpm.shown(), None);
+    }
+
+    #[test]
+    fn the_gateway_says_which_banks_count() {
+        let of = |named: &[&str]| banks(&named.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>());
+        assert_eq!(of(&[]), HashAlgorithm::ALL);
+        assert_eq!(of(&["sha384", "sha256"]), [HashAlgorithm::Sha384, HashAlgorithm::Sha256]);
+        assert_eq!(of(&["sha3-256", "sha512", "sha1"]), [HashAlgorithm::Sha512]);
+        assert_eq!(of(&["sha1"]), []);
     }
 
     #[test]

@@ -150,7 +150,7 @@ impl Attestor for TrustedIssuers {
         self.0.iter().map(|issuer| issuer.source.clone()).collect()
     }
 
-    fn complaints(&self, _: &DocumentSource, text: &[u8], _: Option<&SshKey>) -> Vec<String> {
+    fn complaints(&self, _: &DocumentSource, text: &[u8], _: Option<&SshKey>, _: UnixTime) -> Vec<String> {
         match KeySet::parse(text) {
             Ok(keys) => keys.complaints().to_vec(),
             Err(error) => vec![error.to_string()],

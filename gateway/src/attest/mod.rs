@@ -7,7 +7,7 @@
 
 use std::path::Path;
 
-use pki::{KeyDigest, SshKey};
+use pki::{KeyDigest, SshKey, UnixTime};
 use policy::{ClaimDecl, ClaimType};
 use serde::Deserialize;
 
@@ -129,6 +129,12 @@ pub trait Attestor: Send + Sync {
         wire::limits::ENROLL_BODY_MAX
     }
 
+    /// Whether it may challenge. Of a kind that does, a request has one piece, and another is refused before any is opened: each costs a
+    /// challenge, and a client answers one.
+    fn asks(&self) -> bool {
+        false
+    }
+
     /// Parses a piece of evidence and checks all that needs no look-up.
     ///
     /// # Errors
@@ -142,7 +148,7 @@ pub trait Attestor: Send + Sync {
 
     /// What in one of these documents cannot be used, for the operator. `own` is this gateway's CA for the sshds of its machines, if it
     /// is known.
-    fn complaints(&self, _source: &DocumentSource, _text: &[u8], _own: Option<&SshKey>) -> Vec<String> {
+    fn complaints(&self, _source: &DocumentSource, _text: &[u8], _own: Option<&SshKey>, _now: UnixTime) -> Vec<String> {
         vec![]
     }
 
@@ -281,13 +287,14 @@ impl Attestors {
         &self,
         read: impl Fn(&Path) -> Result<Vec<u8>, E>,
         own: Option<&SshKey>,
+        now: UnixTime,
     ) -> Vec<String> {
         let mut all = Vec::new();
         for (row, attestor) in &self.built {
             for source in attestor.documents() {
                 let DocumentSource::File(path) = &source else { continue };
                 match read(path) {
-                    Ok(text) => all.extend(complaints(row, &**attestor, &source, &text, own)),
+                    Ok(text) => all.extend(complaints(row, &**attestor, &source, &text, own, now)),
                     Err(error) => all.push(format!("[attest.{}]: {error}", row.kind)),
                 }
             }
@@ -297,9 +304,15 @@ impl Attestors {
 
     /// The same of one document, that was read.
     #[must_use]
-    pub fn complaints_of(&self, source: &DocumentSource, text: &[u8], own: Option<&SshKey>) -> Vec<String> {
+    pub fn complaints_of(
+        &self,
+        source: &DocumentSource,
+        text: &[u8],
+        own: Option<&SshKey>,
+        now: UnixTime,
+    ) -> Vec<String> {
         let readers = self.built.iter().filter(|(_, attestor)| attestor.documents().contains(source));
-        readers.flat_map(|(row, attestor)| complaints(row, &**attestor, source, text, own)).collect()
+        readers.flat_map(|(row, attestor)| complaints(row, &**attestor, source, text, own, now)).collect()
     }
 
     /// Selects the attestor for a kind of evidence.
@@ -327,8 +340,9 @@ fn complaints(
     source: &DocumentSource,
     text: &[u8],
     own: Option<&SshKey>,
+    now: UnixTime,
 ) -> Vec<String> {
-    let all = attestor.complaints(source, text, own);
+    let all = attestor.complaints(source, text, own, now);
     all.iter().map(|what| format!("[attest.{}]: {source}: {what}", row.kind)).collect()
 }
 
@@ -433,6 +447,11 @@ mod tests {
             ("[ssh-host-key]\ndomain = '.example.com'", "ssh-host-key: `domain` must be a lower-case DNS domain"),
             ("[tpm]\npcrs = []", "tpm: `pcrs` must be one or more numbers from 0 to 23"),
             ("[tpm]\npcrs = [7, 24]", "tpm: `pcrs` must be one or more numbers from 0 to 23"),
+            ("[tpm]\nbanks = []", "tpm: `banks` must be one or more of `sha256`, `sha384`, `sha512`, each once"),
+            ("[tpm]\nbanks = ['sha1']", "tpm: `banks` must be one or more of `sha256`, `sha384`, `sha512`, each once"),
+            ("[tpm]\nbanks = ['sha256', 'sha256']", "tpm: `banks` must be one or more of"),
+            ("[tpm]\nlog = true", "tpm: "),
+            ("[tpm]\nlog = 'perhaps'", "tpm: unknown variant `perhaps`, expected `wanted` or `required`"),
             ("[join-token]\nenabled = 1", "join-token: invalid type: integer `1`, expected a boolean"),
         ] {
             let error = kinds(text).unwrap_err();

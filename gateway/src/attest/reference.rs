@@ -77,6 +77,10 @@ struct Reference {
 }
 
 impl Attestor for Reference {
+    fn asks(&self) -> bool {
+        true
+    }
+
     fn open(&self, message: &Message<'_>, _: &Context<'_>) -> Result<Box<dyn Case>, Reject> {
         let (what, answer) = match message.body.split_once(' ') {
             Some((what, answer)) => (what, Some(answer)),

@@ -179,7 +179,7 @@ impl Attestor for SshHostKey {
         self.files.iter().map(|file| file.source.clone()).collect()
     }
 
-    fn complaints(&self, source: &DocumentSource, text: &[u8], own: Option<&SshKey>) -> Vec<String> {
+    fn complaints(&self, source: &DocumentSource, text: &[u8], own: Option<&SshKey>, _: UnixTime) -> Vec<String> {
         let (read, own) = (HostFile::parse(text), own.map(SshKey::sha256));
         let of = self.files.iter().filter(|file| file.source == *source);
         let all: BTreeSet<String> = of.flat_map(|file| read.complaints(file.mark, own.as_ref())).collect();

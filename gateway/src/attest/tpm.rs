@@ -10,12 +10,14 @@
 //! does not establish which system runs on the machine, nor that a key beside the TPM stays on the machine.
 
 use std::{
+    collections::BTreeSet,
     path::PathBuf,
     sync::{Arc, OnceLock},
 };
 
-use pki::{EkAnchors, EkCertificate, KeyDigest};
+use pki::{EkAnchorText, EkAnchors, EkCertificate, KeyDigest, SshKey, UnixTime};
 use serde::Deserialize;
+use tpm::HashAlgorithm;
 use wire::evidence::{TPM, TpmChallenge, TpmEvidence};
 
 use self::{
@@ -53,6 +55,7 @@ pub static ROW: Row = Row {
         ("stated", ClaimKind::Text),
         ("ek_expired", ClaimKind::Text),
         ("key", ClaimKind::Text),
+        ("log", ClaimKind::Text),
         ("secure_boot", ClaimKind::Text),
         ("resets", ClaimKind::Number),
         ("clock", ClaimKind::Number),
@@ -72,14 +75,27 @@ struct TpmSettings {
     anchors: Option<PathBuf>,
     /// The PCRs to quote.
     pcrs: Vec<u8>,
-    /// Whether the event log is wanted with the quote.
-    event_log: bool,
+    /// The banks that a quote may be of, the preferred one first.
+    banks: Vec<String>,
+    /// Whether the event log is asked for with the quote, and what follows if there is none.
+    log: Option<LogDemand>,
+}
+
+/// What the event log is to a gateway that asks for it.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum LogDemand {
+    /// That there is none is told.
+    Wanted,
+    /// Evidence without one is refused.
+    Required,
 }
 
 impl Default for TpmSettings {
-    /// Nobody is trusted, and PCR 7 (Secure Boot) is quoted.
+    /// Nobody is trusted, and PCR 7 (Secure Boot) is quoted. Most TPMs have the bank of SHA-256 alone, and some that of SHA-384.
     fn default() -> Self {
-        Self { enabled: true, anchors: None, pcrs: vec![7], event_log: false }
+        let banks = [HashAlgorithm::Sha256, HashAlgorithm::Sha384].map(|bank| bank.as_str().to_owned());
+        Self { enabled: true, anchors: None, pcrs: vec![7], banks: banks.into(), log: None }
     }
 }
 
@@ -93,18 +109,33 @@ fn build(section: Option<&Section>) -> Built {
     let pcrs = pcrs.ok_or_else(|| BadSection::new("`pcrs` must be one or more numbers from 0 to 23"))?;
     let anchors = settings.anchors.zip(section).map(|(path, section)| section.path(&path));
     let anchors = TrustedMakers { source: anchors.map(DocumentSource::File), ..TrustedMakers::default() };
-    Ok(Some(Box::new(Tpm { makers: Arc::new(anchors), pcrs, log: settings.event_log })))
+    Ok(Some(Box::new(Tpm { makers: Arc::new(anchors), pcrs, banks: banks(&settings.banks)?, log: settings.log })))
+}
+
+fn banks(named: &[String]) -> Result<Vec<HashAlgorithm>, BadSection> {
+    let banks: Option<Vec<HashAlgorithm>> = named.iter().map(|name| HashAlgorithm::named(name)).collect();
+    let distinct = |banks: &Vec<HashAlgorithm>| banks.iter().collect::<BTreeSet<_>>().len() == banks.len();
+    banks.filter(|banks| !banks.is_empty() && distinct(banks)).ok_or_else(|| {
+        let all = HashAlgorithm::ALL.map(HashAlgorithm::as_str).join("`, `");
+        BadSection::new(format!("`banks` must be one or more of `{all}`, each once"))
+    })
 }
 
 struct Tpm {
     makers: Arc<TrustedMakers>,
     pcrs: tpm::PcrSet,
-    log: bool,
+    /// The preferred one first.
+    banks: Vec<HashAlgorithm>,
+    log: Option<LogDemand>,
 }
 
 impl Attestor for Tpm {
     fn piece_max(&self) -> usize {
-        if self.log { wire::limits::EVIDENCE_PIECE_MOST } else { wire::limits::ENROLL_BODY_MAX }
+        if self.log.is_some() { wire::limits::EVIDENCE_PIECE_MOST } else { wire::limits::ENROLL_BODY_MAX }
+    }
+
+    fn asks(&self) -> bool {
+        true
     }
 
     fn open(&self, message: &Message<'_>, _: &Context<'_>) -> Result<Box<dyn Case>, Reject> {
@@ -130,6 +161,17 @@ impl Attestor for Tpm {
             }
         }
     }
+
+    fn documents(&self) -> Vec<DocumentSource> {
+        self.makers.source.iter().cloned().collect()
+    }
+
+    fn complaints(&self, _: &DocumentSource, text: &[u8], _: Option<&SshKey>, now: UnixTime) -> Vec<String> {
+        match EkAnchorText::read(&String::from_utf8_lossy(text), now) {
+            Ok(read) => read.faults.iter().map(ToString::to_string).collect(),
+            Err(error) => vec![format!("{error}; machines with a TPM cannot join or renew by it")],
+        }
+    }
 }
 
 impl Tpm {
@@ -142,7 +184,8 @@ impl Tpm {
             encrypted_secret: encoded(&credential.encrypted_secret),
             nonce: encoded(&asked.nonce),
             pcrs: self.pcrs.iter().collect(),
-            log: self.log,
+            banks: self.banks.iter().map(|bank| bank.as_str().to_owned()).collect(),
+            log: self.log.is_some(),
         };
         // our own types can be written
         let send = serde_json::to_string(&challenge).unwrap_or_default();
@@ -191,13 +234,13 @@ struct AnsweredTpm {
 
 impl AnsweredTpm {
     /// What the EK's certificate comes to, if there is one.
-    fn certificate(&self, anchors: &EkAnchors) -> Result<Option<EkCertificate>, Reject> {
+    fn certificate(&self, anchors: &EkAnchors, now: UnixTime) -> Result<Option<EkCertificate>, Reject> {
         if self.certificates.is_empty() {
             return Ok(None);
         }
         let ek = self.keys.ek.public().key();
         let is_ek = |spki: &[u8]| tpm::PublicKey::from_spki_der(spki).is_ok_and(|key| key == *ek);
-        pki::verify_ek(&self.certificates, &is_ek, anchors).map(Some).map_err(|error| certificate(&error))
+        pki::verify_ek(&self.certificates, &is_ek, anchors, now).map(Some).map_err(|error| certificate(&error))
     }
 }
 
@@ -213,7 +256,7 @@ impl Case for AnsweredTpm {
 
     fn step(&self, found: &Found, context: &Context<'_>, _: &Cleared) -> Result<Step, Rejected> {
         let anchors = self.makers.anchors(found)?;
-        let vouched = self.vouched.get_or_init(|| self.certificate(&anchors)).clone()?;
+        let vouched = self.vouched.get_or_init(|| self.certificate(&anchors, context.now)).clone()?;
         let claims = claims(&self.keys, &self.answered, vouched.as_ref(), context.now);
         Ok(Step::Done(Box::new(Vouched::claims(claims))))
     }
@@ -235,8 +278,7 @@ impl TrustedMakers {
         let bad = |why: &str| Fault::Record(format!("`anchors` of `[attest.tpm]`: {why}"));
         let document = found.document(0).ok_or_else(|| bad("the file cannot be read"))?;
         let parsed = self.parsed.of(document, |bytes| {
-            let text = std::str::from_utf8(bytes).map_err(|_| "it is not text".to_owned())?;
-            EkAnchors::from_pem(text).map(Arc::new).map_err(|error| error.to_string())
+            EkAnchors::from_pem(&String::from_utf8_lossy(bytes)).map(Arc::new).map_err(|error| error.to_string())
         });
         parsed.as_ref().as_ref().map(Arc::clone).map_err(|why| bad(why))
     }

@@ -12,7 +12,7 @@ use std::{
 };
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use pki::{AssuranceLevel, KeyDigest, PathLeaf, Role, SshKey, UnprovenLeaf};
+use pki::{AssuranceLevel, KeyDigest, PathLeaf, Role, SshKey, UnixTime, UnprovenLeaf};
 use serde::Deserialize;
 use wire::evidence::{X509, X509Evidence, x509_message};
 
@@ -124,7 +124,7 @@ impl Attestor for X509Attestor {
         documents(&self.issuers)
     }
 
-    fn complaints(&self, source: &DocumentSource, text: &[u8], _: Option<&SshKey>) -> Vec<String> {
+    fn complaints(&self, source: &DocumentSource, text: &[u8], _: Option<&SshKey>, _: UnixTime) -> Vec<String> {
         self.issuers.iter().filter_map(|issuer| issuer.complaint(source, text)).collect()
     }
 

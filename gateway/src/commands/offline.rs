@@ -33,7 +33,8 @@ pub fn check_config(path: &Path) -> Result<(), Complaint> {
     println!("{}: good; {}", path.display(), counted(rules.rule_ids().count(), "policy rule"));
     let attestors =
         Attestors::from(&config.attest).map_err(|(kind, bad)| Complaint::wrong(format!("{kind}: {bad}")))?;
-    attestors.complaints(documents::read_now, None).iter().for_each(|line| println!("warning: {line}"));
+    let now = Clock::system().now();
+    attestors.complaints(documents::read_now, None, now).iter().for_each(|line| println!("warning: {line}"));
     super::ca::warnings(&config.data_dir).iter().for_each(|line| println!("warning: {line}"));
     Ok(())
 }

@@ -1,7 +1,11 @@
 //! Verification of evidence: parsed, looked up in rounds, checked against the locks, and then verified. Enrolment, renewal and
 //! rejoining all use it.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use pki::{SshKind, UnixTime};
 
@@ -154,8 +158,8 @@ impl OpenedEvidence<'_> {
             let cleared = rests_on.clear(&locks)?;
             let vouched = match piece.case.step(found, &self.context, &cleared)? {
                 Step::Done(vouched) => piece.chosen.named(*vouched),
-                Step::Ask { .. } if questions.iter().any(|question| question.kind == kind) => {
-                    return Err(Reject::together("two pieces of one kind ask back").into());
+                Step::Ask { .. } if !piece.chosen.attestor().asks() => {
+                    return Err(Fault::Record(format!("`{kind}` asks back, and says that it does not")).into());
                 }
                 Step::Ask { send, keep } => {
                     questions.push(Question { kind, send, keep });
@@ -301,6 +305,7 @@ fn opened<'a>(
     ticket: Option<&Ticket>,
     context: &Context<'_>,
 ) -> Result<Vec<Piece<'a>>, Refusal> {
+    one_of_each_that_asks(attestors, asked.evidence)?;
     let open = |(kind, body): &(String, String)| {
         let chosen = attestors.by_kind(kind)?;
         if matches!(asked.purpose, Purpose::Renewal { .. }) && chosen.renewal() == Renewal::OnlyAdmits {
@@ -314,6 +319,17 @@ fn opened<'a>(
     };
     let pieces: Result<_, Reject> = asked.evidence.iter().map(open).collect();
     Ok(pieces?)
+}
+
+/// Refuses a second piece of a kind that may ask back, before anything is done for the first.
+fn one_of_each_that_asks(attestors: &Attestors, evidence: &[(String, String)]) -> Result<(), Reject> {
+    let mut asking = BTreeSet::new();
+    for (kind, _) in evidence {
+        if attestors.by_kind(kind).is_ok_and(|chosen| chosen.attestor().asks()) && !asking.insert(kind) {
+            return Err(Reject::together("there are two of a kind that asks back, and one is answered"));
+        }
+    }
+    Ok(())
 }
 
 /// Commits the change that follows from a rejection, and returns the rejection.

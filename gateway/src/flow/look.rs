@@ -61,7 +61,7 @@ impl Shell {
     async fn document(&self, source: &DocumentSource, freshness: Freshness) -> Option<Document> {
         let complain = |text: &[u8]| {
             let (ca, settings) = (self.ca(), self.settings.load());
-            for complaint in settings.attestors.complaints_of(source, text, Some(ca.ssh(SshKind::Host))) {
+            for complaint in settings.attestors.complaints_of(source, text, Some(ca.ssh(SshKind::Host)), self.now()) {
                 tracing::error!("{complaint}");
             }
         };

@@ -104,6 +104,7 @@ pub(super) struct MakerDraft {
     pub(super) issuer: Vec<u8>,
     pub(super) subject: Vec<u8>,
     pub(super) spki: Vec<u8>,
+    pub(super) not_before: &'static str,
     pub(super) not_after: &'static str,
     pub(super) extensions: Vec<Vec<u8>>,
     /// Instead of the algorithm of the key that signs.
@@ -118,6 +119,7 @@ impl MakerDraft {
             issuer: common_name(issuer),
             subject: common_name(name),
             spki: key.spki(),
+            not_before: "20200101000000Z",
             not_after: "20491231235959Z",
             extensions: vec![
                 extension(&[0x55, 29, 19], true, &[0x30, 3, 1, 1, 0xff]),
@@ -136,6 +138,7 @@ impl MakerDraft {
             issuer: common_name(issuer),
             subject: tlv(SEQUENCE, &[]),
             spki,
+            not_before: "20200101000000Z",
             not_after: "99991231235959Z",
             extensions: vec![
                 extension(&[0x55, 29, 17], true, &tlv(SEQUENCE, &[&tlv(0xa4, &[&device])])),
@@ -163,7 +166,7 @@ impl MakerDraft {
                 &tlv(der::INTEGER, &[&self.serial]),
                 &algorithm,
                 &self.issuer,
-                &tlv(SEQUENCE, &[&time("20200101000000Z"), &time(self.not_after)]),
+                &tlv(SEQUENCE, &[&time(self.not_before), &time(self.not_after)]),
                 &self.subject,
                 &self.spki,
                 &tlv(0xa3, &[&tlv(SEQUENCE, &[&self.extensions.concat()])]),

@@ -2,12 +2,14 @@
 
 use aws_lc_rs::rsa::KeySize;
 
+use super::anchors::ANCHORS_MAX;
 use super::testing::{
     COUNTRY, ECDSA_SHA256, FIRMWARE, MAKER, MODEL, MakerDraft, MakerKey, ORGANIZATION, RSA_SHA1, common_name, rdn,
 };
 use super::*;
 use crate::der::{NULL, OID, SEQUENCE, tlv};
-use crate::pem::to_pem;
+use crate::pem::{parse_pem, to_pem};
+use crate::testing::NOW;
 
 fn anchors(ders: &[&[u8]]) -> EkAnchors {
     let pem: String = ders.iter().map(|der| to_pem("CERTIFICATE", der)).collect();
@@ -16,7 +18,7 @@ fn anchors(ders: &[&[u8]]) -> EkAnchors {
 
 fn verify(given: &[&[u8]], ek: &[u8], anchors: &EkAnchors) -> Result<EkCertificate, EkError> {
     let given: Vec<Vec<u8>> = given.iter().map(|der| der.to_vec()).collect();
-    verify_ek(&given, &|spki| spki == ek, anchors)
+    verify_ek(&given, &|spki| spki == ek, anchors, NOW)
 }
 
 #[track_caller]
@@ -222,14 +224,36 @@ fn what_is_no_certificate_of_this_ek_is_named() {
     let ak = tlv(SEQUENCE, &[&tlv(OID, &[&[0x67, 0x81, 5, 8, 3]])]);
     let of_ak = without.clone().and(&[0x55, 29, 37], false, &ak);
     assert_eq!(bench.with(&of_ak, &bench.middle()), Err(EkError::NotOfEk));
+    for odd in [&tlv(SEQUENCE, &[])[..], &[], &[5, 0], &[0x30, 1]] {
+        let empty = without.clone().and(&[0x55, 29, 37], false, odd);
+        assert_eq!(bench.with(&empty, &bench.middle()), Err(EkError::NotOfEk), "{odd:?}");
+    }
     let nameless = MakerDraft { extensions: without.extensions[1..].to_vec(), ..without };
     assert_eq!(bench.with(&nameless, &bench.middle()), Err(EkError::NotOfEk));
 }
 
 #[test]
 fn keys_that_are_too_short_sign_nothing() {
+    signs_nothing(tlv(SEQUENCE, &[&SMALL_RSA]));
+}
+
+/// The work of a signature grows with the exponent, and nobody needs a long one.
+#[test]
+fn keys_with_a_long_exponent_sign_nothing() {
+    let mut spki = MakerKey::rsa(KeySize::Rsa2048).spki();
+    let at = spki.windows(5).rposition(|part| part == [2, 3, 1, 0, 1]).unwrap();
+    let modulus = spki[..at].windows(4).position(|part| part[..2] == [2, 0x82]).unwrap();
+    let key = tlv(SEQUENCE, &[&spki[modulus..at], &tlv(2, &[&[0x7f; 255]])]);
+    let algorithm = tlv(SEQUENCE, &[&tlv(OID, &[&[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 1]]), &tlv(NULL, &[])]);
+    spki = tlv(SEQUENCE, &[&algorithm, &tlv(crate::der::BIT_STRING, &[&[0], &key])]);
+    signs_nothing(spki);
+}
+
+/// A CA with this key.
+#[track_caller]
+fn signs_nothing(spki: Vec<u8>) {
     let root = MakerKey::p256();
-    let small = MakerDraft { spki: tlv(SEQUENCE, &[&SMALL_RSA]), ..MakerDraft::ca("small", "root", &root) };
+    let small = MakerDraft { spki, ..MakerDraft::ca("small", "root", &root) };
     let (top, ek) = (MakerDraft::ca("root", "root", &root).sign(&root), MakerKey::p256().spki());
     let leaf = MakerDraft::ek("small", ek.clone(), &plain()).sign(&root);
     let refused = verify(&[&leaf, &small.sign(&root)], &ek, &anchors(&[&top]));
@@ -257,7 +281,7 @@ fn tower(height: usize) -> (Vec<Vec<u8>>, Vec<u8>, Vec<u8>) {
 fn paths_are_short() {
     let walk = |height| {
         let (given, top, ek) = tower(height);
-        verify_ek(&given, &|spki| spki == ek, &anchors(&[&top])).map(|found| found.chain)
+        verify_ek(&given, &|spki| spki == ek, &anchors(&[&top]), NOW).map(|found| found.chain)
     };
     assert!(matches!(walk(1), Ok(EkChain::Verified { .. })));
     assert!(matches!(walk(DEPTH_MAX), Ok(EkChain::Verified { .. })));
@@ -290,7 +314,7 @@ fn signatures_are_counted() {
         .collect();
     let parsed: Vec<X509Certificate<'_>> = same.iter().map(|der| read(der, 1).unwrap()).collect();
     let none = EkAnchors::default();
-    let walk = Walk { given: &parsed, anchors: &none, signatures: Cell::new(0) };
+    let walk = Walk { given: &parsed, anchors: &none, now: NOW, signatures: Cell::new(0) };
     assert!(walk.up(&parsed[15], 0).is_err());
     assert_eq!(walk.signatures.get(), SIGNATURES_MAX);
 
@@ -300,20 +324,142 @@ fn signatures_are_counted() {
         .chain([bench.leaf().sign(&bench.ca)])
         .collect();
     let parsed: Vec<X509Certificate<'_>> = circle.iter().map(|der| read(der, 1).unwrap()).collect();
-    let walk = Walk { given: &parsed, anchors: &none, signatures: Cell::new(0) };
+    let walk = Walk { given: &parsed, anchors: &none, now: NOW, signatures: Cell::new(0) };
     assert!(walk.up(&parsed[15], 0).is_err());
     assert_eq!(walk.signatures.get(), SIGNATURES_MAX);
 }
 
+/// Every order of some certificates.
+fn orders(of: &[Vec<u8>]) -> Vec<Vec<&[u8]>> {
+    let Some((last, rest)) = of.split_last() else { return vec![vec![]] };
+    orders(rest)
+        .into_iter()
+        .flat_map(|order| {
+            (0..=order.len()).map(move |at| {
+                let mut longer = order.clone();
+                longer.insert(at, last.as_slice());
+                longer
+            })
+        })
+        .collect()
+}
+
+/// What each certificate of the EK comes to, and all of them in every order.
 #[test]
-fn files_without_cas_are_no_anchors() {
+fn each_certificate_of_the_ek_is_judged_by_itself_in_any_order() {
     let bench = Bench::new();
-    let pem = |ders: &[Vec<u8>]| ders.iter().map(|der| to_pem("CERTIFICATE", der)).collect::<String>();
-    let leaf = bench.leaf().sign(&bench.ca);
-    assert_eq!(EkAnchors::from_pem(&pem(&[bench.top(), leaf])), Err(EkAnchorError::NotCa { at: 2 }));
+    let (trusted, middle) = (anchors(&[&bench.top()]), bench.middle().sign(&bench.root));
+    let stranger = MakerKey::p256();
+    let leaf = |change: fn(MakerDraft) -> MakerDraft| change(bench.leaf()).sign(&bench.ca);
+    let good = leaf(|draft| draft);
+    let longer = leaf(|draft| MakerDraft { serial: vec![1], not_after: "99991231235959Z", ..draft });
+    let shorter = leaf(|draft| MakerDraft { serial: vec![2], not_after: "20280229000000Z", ..draft });
+    let as_ca = leaf(|draft| {
+        let mut extensions = draft.extensions.clone();
+        extensions.pop();
+        MakerDraft { extensions, ..draft }.and(&[0x55, 29, 19], true, &[0x30, 3, 1, 1, 0xff])
+    });
+    let early = leaf(|draft| MakerDraft { not_before: "20990101000000Z", ..draft });
+    let forged = MakerDraft { serial: vec![3], ..bench.leaf() }.sign(&stranger);
+    let unknown = MakerDraft { issuer: common_name("nobody"), ..bench.leaf() }.sign(&stranger);
+    let other = MakerDraft::ek("ca", MakerKey::p256().spki(), &plain()).sign(&bench.ca);
+    let not_yet = EkError::NotYetValid { subject: "the EK".to_owned(), from: UnixTime::new(4_070_908_800) };
+    let wrong = EkError::Signature { subject: "the EK".to_owned() };
+    let verified = Ok(EkChain::Verified { anchor: "CN=root".to_owned() });
+    for (leaves, want) in [
+        (vec![&good], verified.clone()),
+        (vec![&as_ca], Err(EkError::LeafIsCa)),
+        (vec![&early], Err(not_yet.clone())),
+        (vec![&forged], Err(wrong)),
+        (vec![&unknown], Ok(EkChain::UnknownIssuer)),
+        (vec![&other], Err(EkError::OtherKey)),
+        (vec![&good, &other], verified.clone()),
+        (vec![&good, &as_ca, &early], verified.clone()),
+        (vec![&good, &forged, &unknown], verified),
+        (vec![&unknown, &as_ca, &other], Ok(EkChain::UnknownIssuer)),
+        (vec![&other, &as_ca], Err(EkError::LeafIsCa)),
+        (vec![&early, &other], Err(not_yet)),
+    ] {
+        let given: Vec<Vec<u8>> = leaves.iter().copied().chain([&middle]).cloned().collect();
+        for order in orders(&given) {
+            assert_eq!(verify(&order, &bench.ek, &trusted).map(|found| found.chain), want, "{} leaves", leaves.len());
+        }
+    }
+    // Two that hold: the one that ends last counts, whichever came first.
+    for order in orders(&[shorter, middle, longer]) {
+        let found = verify(&order, &bench.ek, &trusted).unwrap();
+        assert_eq!(found.not_after, UnixTime::new(2_524_607_999), "the CA ends in 2049");
+    }
+}
+
+/// A clock of a maker that is a little ahead is no reason to refuse, and neither CA may be from the future.
+#[test]
+fn what_is_not_valid_yet_is_refused_wherever_it_stands() {
+    let bench = Bench::new();
+    let at = |not_before, leaf: MakerDraft, middle: MakerDraft| {
+        let trusted = anchors(&[&bench.top()]);
+        let given = [leaf.sign(&bench.ca), middle.sign(&bench.root)];
+        verify_ek(&given, &|spki| spki == bench.ek, &trusted, UnixTime::new(not_before)).map(|found| found.chain)
+    };
+    let from = 1_577_836_800; // 2020-01-01
+    assert!(at(from, bench.leaf(), bench.middle()).is_ok());
+    assert!(at(from - 300, bench.leaf(), bench.middle()).is_ok());
+    let refused = at(from - 301, bench.leaf(), bench.middle());
+    let not_yet = |subject: &str, from| EkError::NotYetValid { subject: subject.to_owned(), from: UnixTime::new(from) };
+    assert_eq!(refused, Err(not_yet("the EK", from)));
+    let late = MakerDraft { not_before: "20210101000000Z", ..bench.middle() };
+    assert_eq!(at(from, bench.leaf(), late), Err(not_yet("CN=ca", 1_609_459_200)));
+}
+
+/// What a certificate says is text of a stranger.
+#[test]
+fn names_that_deceive_are_written_out() {
+    let bench = Bench::new();
+    let leaf = MakerDraft::ek("ca", bench.ek.clone(), &three("id:49465800\u{202e}", "SLB\u{1b}[2J", "1\u{200b}2"));
+    let found = bench.with(&leaf, &bench.middle()).unwrap();
+    assert_eq!(found.device, device("49465800\\u{202e}", "SLB\\u{1b}[2J", "1\\u{200b}2"));
+    let middle = MakerDraft::ca("ca\u{202e}", "root", &bench.ca);
+    let leaf = MakerDraft::ek("ca\u{202e}", bench.ek.clone(), &plain()).sign(&bench.root);
+    let refused = bench.verify(&leaf, &middle.sign(&bench.root));
+    assert_eq!(refused, Err(EkError::Signature { subject: "the EK".to_owned() }));
+    let old = MakerDraft { algorithm: Some([tlv(OID, &[RSA_SHA1]), tlv(NULL, &[])].concat()), ..middle };
+    let leaf = MakerDraft::ek("ca\u{202e}", bench.ek.clone(), &plain());
+    assert_eq!(bench.with(&leaf, &old), Err(EkError::Sha1 { subject: "CN=ca\\u{202e}".to_owned() }));
+    let long = MakerDraft::ek("ca", bench.ek.clone(), &three("id:49465800", &"m".repeat(500), "1"));
+    assert_eq!(bench.with(&long, &bench.middle()).unwrap().device.model.unwrap().len(), 64);
+}
+
+/// Each anchor of a file is judged by itself, and each that cannot be used is named.
+#[test]
+fn what_cannot_be_used_of_a_file_of_anchors_is_named() {
+    let bench = Bench::new();
+    let pem = |der: &[u8]| to_pem("CERTIFICATE", der);
+    let (top, leaf) = (bench.top(), bench.leaf().sign(&bench.ca));
+    let sha1 = MakerDraft { algorithm: Some([tlv(OID, &[RSA_SHA1]), tlv(NULL, &[])].concat()), ..bench.middle() };
+    let expired = MakerDraft { not_after: "20240101000000Z", ..MakerDraft::ca("old", "old", &bench.root) };
+    let (sha1, expired) = (sha1.sign(&bench.root), expired.sign(&bench.root));
+    let broken = "-----BEGIN CERTIFICATE-----\n!!!\n-----END CERTIFICATE-----\n";
+    let text = [pem(&leaf), broken.to_owned(), pem(&top), pem(&[0x30, 3]), pem(&sha1), pem(&expired)].concat();
+    let read = EkAnchorText::read(&text, NOW).unwrap();
+    let says: Vec<String> = read.faults.iter().map(ToString::to_string).collect();
+    let starts = [
+        "certificate 1, of `the EK`, is not of a CA that may sign certificates",
+        "certificate 2 cannot be read: the text is not PEM",
+        "certificate 4 is not an X.509 certificate",
+        "certificate 5, of `CN=ca`, is signed with SHA-1",
+        "certificate 6, of `CN=old`, expired at 2024-01-01T00:00:00Z, and so have the certificates of its TPMs",
+    ];
+    assert_eq!(says.len(), starts.len(), "{says:#?}");
+    for (says, start) in says.iter().zip(starts) {
+        assert!(says.starts_with(start), "{says}");
+    }
+    assert_eq!((read.anchors.len(), EkAnchors::from_pem(&text)), (2, Ok(read.anchors)));
+    let none = EkAnchorText::read(&pem(&leaf), NOW).unwrap_err();
+    assert!(matches!(none, EkAnchorError::NothingUsable { found: 1, .. }), "{none:?}");
+    assert!(none.to_string().starts_with("none of the 1 certificates can be used; the first: certificate 1"), "{none}");
     assert!(matches!(EkAnchors::from_pem("nothing"), Err(EkAnchorError::Pem(_))));
-    let many = vec![bench.top(); ANCHORS_MAX + 1];
-    assert_eq!(EkAnchors::from_pem(&pem(&many)), Err(EkAnchorError::TooMany { found: ANCHORS_MAX + 1 }));
+    let many = pem(&top).repeat(ANCHORS_MAX + 1);
+    assert_eq!(EkAnchors::from_pem(&many), Err(EkAnchorError::TooMany { found: ANCHORS_MAX + 1 }));
 }
 
 /// A file of the vectors. Without it the test is skipped, and says so.
@@ -339,7 +485,7 @@ fn the_makers_own_cas_lead_to_their_anchors() {
     let parsed: Vec<X509Certificate<'_>> = ders.iter().zip(1..).map(|(der, at)| read(der, at).unwrap()).collect();
     let (mut most, mut failed) = (0, Vec::new());
     for cert in &parsed {
-        let walk = Walk { given: &parsed, anchors: &anchors, signatures: Cell::new(0) };
+        let walk = Walk { given: &parsed, anchors: &anchors, now: NOW, signatures: Cell::new(0) };
         match walk.up(cert, 0).map(|found| found.chain) {
             Ok(EkChain::Verified { .. }) => most = most.max(walk.signatures.get()),
             other => failed.push(format!("{}: {other:?}", subject(cert))),
@@ -348,4 +494,29 @@ fn the_makers_own_cas_lead_to_their_anchors() {
     println!("{} anchors, {} intermediates, at most {most} signatures", anchors.len(), parsed.len());
     assert!(failed.is_empty(), "{failed:#?}");
     assert!(parsed.len() >= 143 && most < SIGNATURES_MAX);
+}
+
+/// The walk with all anchors and intermediates of the makers as anchors, and an EK's certificate under one of them by each way in
+/// which such a CA can be found: the time that one takes is printed. The bound is for a build that is optimized:
+/// `cargo test --release -p pki the_walk_is_short -- --nocapture`.
+#[test]
+#[allow(clippy::disallowed_methods, clippy::disallowed_types)]
+fn the_walk_is_short_with_all_anchors_of_the_makers() {
+    let (Some(roots), Some(cas)) = (vector("tpm-ca-certificates.pem"), vector("tpm-intermediate-ca-certificates.pem"))
+    else {
+        return;
+    };
+    let (bench, rounds) = (Bench::new(), 200);
+    let own = to_pem("CERTIFICATE", &bench.top());
+    let trusted = EkAnchors::from_pem(&format!("{roots}\n{cas}\n{own}")).unwrap();
+    let given = [bench.leaf().sign(&bench.ca), bench.middle().sign(&bench.root)];
+    let began = std::time::Instant::now();
+    for _ in 0..rounds {
+        let found = verify_ek(&given, &|spki| spki == bench.ek, &trusted, NOW).unwrap();
+        assert!(matches!(found.chain, EkChain::Verified { .. }));
+    }
+    let took = began.elapsed() / rounds;
+    println!("a walk of two signatures with {} anchors: {took:?}", trusted.len());
+    let most = if cfg!(debug_assertions) { 20 } else { 1 };
+    assert!(took <= std::time::Duration::from_millis(most), "{took:?}");
 }

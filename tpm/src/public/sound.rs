@@ -20,7 +20,9 @@ pub enum Unsound {
     Scheme,
     #[error("its `scheme` is none for signatures")]
     NoSigningScheme,
-    #[error("its RSA key was made by the faulty library of Infineon (ROCA, CVE-2017-15361), and its private part can be computed")]
+    #[error(
+        "its RSA key was made by the faulty library of Infineon (ROCA, CVE-2017-15361), and its private part can be computed"
+    )]
     Roca,
 }
 

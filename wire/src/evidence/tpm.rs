@@ -49,6 +49,9 @@ pub struct TpmChallenge {
     /// The PCRs to quote, in one of the TPM's banks. It may be empty if the key to be certified is in the TPM; then no quote is wanted.
     #[serde(default)]
     pub pcrs: Vec<u8>,
+    /// The banks that the quote may be of, the preferred one first, named as in [`TpmQuote::bank`]. If there is none, any.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub banks: Vec<String>,
     /// Whether the event log is wanted with the quote.
     #[serde(default)]
     pub log: bool,

@@ -344,20 +344,21 @@ pub struct QuoteWithValues {
     pub values: PcrValues,
 }
 
-/// Quotes these PCRs of the first bank that has them.
+/// Quotes these PCRs of the first of these banks that has them.
 pub fn quote(
     device: &mut Device,
     (handle, ak): (u32, &tpm::Ak),
     pcrs: PcrSet,
+    wanted: &[HashAlgorithm],
     extra_data: &[u8],
 ) -> Result<QuoteWithValues, TpmError> {
     let banks = device.run(&command::get_pcr_banks()?)?;
     let has = |bank: &HashAlgorithm| {
         banks.iter().any(|on| on.bank == Bank::Believed(*bank) && pcrs.iter().all(|pcr| on.pcrs.contains(pcr)))
     };
-    let bank = HashAlgorithm::ALL.into_iter().find(has);
+    let bank = wanted.iter().copied().find(has);
     let bank =
-        bank.ok_or(TpmError::Unusable("the TPM has no bank of SHA-256 or better with the PCRs that are asked for"))?;
+        bank.ok_or(TpmError::Unusable("the TPM has none of the banks that the gateway accepts with these PCRs"))?;
     for _ in 0..QUOTE_TRIES {
         let selection = Selection { bank: Bank::Believed(bank), pcrs };
         let signed = device.run(&command::quote(handle, extra_data, selection)?)?;

@@ -541,6 +541,12 @@ fn without_an_issuer_there_is_no_attestor() {
     let keys = DocumentSource::File("/etc/lychgate/keys.json".into());
     assert_eq!(attestor.documents(), std::slice::from_ref(&keys));
     let odd = key_set(&[json!({ "kid": "odd", "kty": "oct" }), KEY.jwk()]);
-    assert_eq!(attestor.complaints(&keys, &odd, None), ["the key \"odd\" cannot be used: it is a shared secret"]);
-    assert_eq!(attestor.complaints(&keys, b"{}", None), ["it is not a JSON Web Key Set: it has no list `keys`"]);
+    assert_eq!(
+        attestor.complaints(&keys, &odd, None, UnixTime::new(NOW)),
+        ["the key \"odd\" cannot be used: it is a shared secret"]
+    );
+    assert_eq!(
+        attestor.complaints(&keys, b"{}", None, UnixTime::new(NOW)),
+        ["it is not a JSON Web Key Set: it has no list `keys`"]
+    );
 }

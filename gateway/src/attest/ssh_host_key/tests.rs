@@ -447,7 +447,7 @@ fn the_gateways_own_ca_vouches_for_nobody() {
     let attestor = room.attestor(AUTHORITIES);
     let [source] = attestor.documents().try_into().unwrap();
     let text = room.read("authorities");
-    let said = attestor.complaints(&source, text.as_bytes(), Some(own));
+    let said = attestor.complaints(&source, text.as_bytes(), Some(own), NOW);
     assert!(said.len() == 1 && said[0].starts_with("line 1: this is the gateway's own CA for hosts"), "{said:?}");
     let key = SshKey::parse(&room.public("host")).unwrap();
     let purpose = HostPurpose::Join(Some("web1".to_owned()));
@@ -514,8 +514,8 @@ fn what_is_wrong_with_the_files_is_told() {
     let [authorities, pins] = attestor.documents().try_into().unwrap();
     assert_eq!(authorities, DocumentSource::File(room.path().join("authorities")));
     let text = format!("{}@cert-authority * ssh-ed25519 %%\nweb1 {}\n", room.authority("ca"), room.public("host"));
-    assert_eq!(attestor.complaints(&authorities, text.as_bytes(), None), ["line 2: the key is not base64"]);
-    assert_eq!(attestor.complaints(&pins, b"web1\n", None).len(), 1);
+    assert_eq!(attestor.complaints(&authorities, text.as_bytes(), None, NOW), ["line 2: the key is not base64"]);
+    assert_eq!(attestor.complaints(&pins, b"web1\n", None, NOW).len(), 1);
 }
 
 #[test]

@@ -1,21 +1,21 @@
 //! The answer to a challenge: the secret, the certification of the key, the quote and its event log.
 
 use aws_lc_rs::{constant_time, digest};
-use pki::KeyDigest;
-use tpm::{
-    Attest, Attested, Budget, EventLog, HashAlgorithm, PcrValues, QuotedPcrs, SecureBoot, SecureBootError, verify,
-};
+use pki::{KeyDigest, shown};
+use tpm::{Attest, Attested, Budget, EventLog, PcrValues, QuotedPcrs, SecureBoot, SecureBootError, verify};
 use wire::evidence::{TPM_CONTEXT, TpmAnswer, TpmQuote, TpmSigned};
 
 use super::{
-    Tpm,
+    LogDemand, Tpm,
     keys::{Asked, TpmKeys, decoded},
-    reject::{log_mismatch, malformed, not_certified, quote_wrong, secret_wrong},
+    reject::{log_mismatch, log_missing, malformed, not_certified, quote_wrong, secret_wrong},
 };
 use crate::core::evidence::Reject;
 
 /// What an answer proves.
 pub(super) struct Answered {
+    /// `sent` or `missing`, if it was asked for.
+    pub(super) log: Option<&'static str>,
     /// `on` or `off` if the firmware measured it, else `unknown`.
     pub(super) secure_boot: &'static str,
     /// How often the TPM was started anew.
@@ -47,9 +47,14 @@ pub(super) fn check(
     let quote = answer.quote.as_ref().ok_or_else(|| quote_wrong("it is missing"))?;
     let signed = statement(&quote.signed, keys, &bound, quote_wrong)?;
     let quoted = quoted(quote, &signed, wanted)?;
-    let log = quote.log.as_ref().filter(|_| wanted.log);
-    let secure_boot = log.map_or(Ok("unknown"), |log| secure_boot(log, &quoted))?;
-    Ok(Answered { secure_boot, resets: signed.clock.reset_count, clock: signed.clock.clock })
+    let (log, secure_boot) = match (wanted.log, &quote.log) {
+        // One that was not asked for is not looked at.
+        (None, _) => (None, "unknown"),
+        (Some(LogDemand::Wanted), None) => (Some("missing"), "unknown"),
+        (Some(LogDemand::Required), None) => return Err(log_missing()),
+        (Some(LogDemand::Wanted | LogDemand::Required), Some(log)) => (Some("sent"), secure_boot(log, &quoted)?),
+    };
+    Ok(Answered { log, secure_boot, resets: signed.clock.reset_count, clock: signed.clock.clock })
 }
 
 /// The `extraData` of what the AK signs.
@@ -69,12 +74,10 @@ fn statement(signed: &TpmSigned, keys: &TpmKeys, bound: &[u8], wrong: fn(&str) -
 }
 
 fn quoted(quote: &TpmQuote, signed: &Attest, wanted: &Tpm) -> Result<QuotedPcrs, Reject> {
-    let bank = match quote.bank.as_str() {
-        "sha256" => HashAlgorithm::Sha256,
-        "sha384" => HashAlgorithm::Sha384,
-        "sha512" => HashAlgorithm::Sha512,
-        _ => return Err(quote_wrong("its bank is neither `sha256` nor `sha384` nor `sha512`")),
-    };
+    let bank = wanted.banks.iter().copied().find(|bank| bank.as_str() == quote.bank).ok_or_else(|| {
+        let accepted: Vec<&str> = wanted.banks.iter().map(|bank| bank.as_str()).collect();
+        quote_wrong(&format!("its bank is `{}`, and accepted are `{}`", shown(&quote.bank), accepted.join("`, `")))
+    })?;
     let value = |(pcr, text): (&u8, &String)| hex::decode(text).map(|value| (*pcr, value));
     let values: PcrValues = quote
         .values

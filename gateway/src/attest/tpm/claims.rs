@@ -21,6 +21,9 @@ pub(super) fn claims(
     };
     text("ek", &keys.fingerprint().hex());
     text("key", if keys.inside.is_some() { "inside" } else { "beside" });
+    if let Some(log) = answered.log {
+        text("log", log);
+    }
     text("secure_boot", answered.secure_boot);
     let mut assurance = AssuranceLevel::Software;
     match certificate.map(|certificate| (&certificate.chain, certificate)) {

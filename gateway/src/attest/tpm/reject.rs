@@ -16,6 +16,10 @@ static KEY_NOT_CERTIFIED: RejectionCode =
     RejectionCode::refused("tpm-key-not-certified", Some("make the key in the TPM whose keys are sent"));
 static QUOTE_WRONG: RejectionCode =
     RejectionCode::refused("tpm-quote-wrong", Some("quote the PCRs of the newest challenge"));
+static LOG_MISSING: RejectionCode = RejectionCode::refused(
+    "tpm-log-missing",
+    Some("let the client read the event log of the boot, which most systems show to root alone"),
+);
 static LOG_MISMATCH: RejectionCode =
     RejectionCode::refused("tpm-log-mismatch", Some("send the event log of this boot, or none"));
 
@@ -50,6 +54,10 @@ pub(super) fn quote_wrong(why: &str) -> Reject {
     Reject::new(&QUOTE_WRONG, format!("the TPM's quote does not hold: {why}"))
 }
 
+pub(super) fn log_missing() -> Reject {
+    Reject::new(&LOG_MISSING, "the event log of the boot is required and did not come with the quote")
+}
+
 pub(super) fn log_mismatch(why: &str) -> Reject {
     Reject::new(&LOG_MISMATCH, format!("the event log is not that of the quote: {why}"))
 }
@@ -64,6 +72,7 @@ pub(super) fn rejections() -> Vec<Reject> {
         secret_wrong(),
         not_certified("its certification is missing"),
         quote_wrong("it is missing"),
+        log_missing(),
         log_mismatch("the log does not lead to the value of PCR 7 that was quoted"),
     ]
 }

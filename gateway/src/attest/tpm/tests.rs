@@ -18,6 +18,8 @@ use crate::core::{
     token::TokenKey,
 };
 
+mod settings;
+
 /// 2026-03-01T12:00:00Z.
 const NOW: UnixTime = UnixTime::new(1_772_366_400);
 
@@ -409,7 +411,7 @@ fn secure_boot_is(value: u8) -> Vec<u8> {
 
 #[test]
 fn the_log_tells_of_secure_boot() {
-    let story = Story::with("event_log = true");
+    let story = Story::with("log = 'wanted'");
     let key = story.for_key();
     let told = |log: &[u8], pcr: &[u8]| {
         let claims = story.told(&[], |body, challenge| {
@@ -438,7 +440,7 @@ fn evidence_has_a_size() {
     let piece = |settings: &str| Judge::new(settings, &Maker::named("Another CA")).attestor.piece_max();
     assert_eq!(piece(""), wire::limits::ENROLL_BODY_MAX);
     // 300 KiB of junk are never read, whatever is wanted.
-    assert!(piece("event_log = true") < 300 * 1024);
+    assert!(piece("log = 'required'") < 300 * 1024);
     // A log that was not asked for is not looked at.
     let story = Story::new();
     let junk = |body: &mut TpmEvidence, _: &TpmChallenge| {

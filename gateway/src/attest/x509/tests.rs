@@ -472,12 +472,15 @@ fn sections_that_do_not_fit_are_told() {
 
 #[test]
 fn what_is_wrong_with_the_files_is_told() {
-    let room = Room::new();
+    let (room, now) = (Room::new(), GATEWAY.3);
     let attestor = room.attestor(LISTED);
     let [anchors, list] = attestor.documents().try_into().unwrap();
-    assert_eq!(attestor.complaints(&anchors, room.read("ca.pem").as_bytes(), None), Vec::<String>::new());
-    assert_eq!(attestor.complaints(&anchors, b"x", None), ["the text holds no `-----BEGIN CERTIFICATE-----` block"]);
-    assert_eq!(attestor.complaints(&list, b"x", None), ["the text holds no `-----BEGIN X509 CRL-----` block"]);
+    assert_eq!(attestor.complaints(&anchors, room.read("ca.pem").as_bytes(), None, now), Vec::<String>::new());
+    assert_eq!(
+        attestor.complaints(&anchors, b"x", None, now),
+        ["the text holds no `-----BEGIN CERTIFICATE-----` block"]
+    );
+    assert_eq!(attestor.complaints(&list, b"x", None, now), ["the text holds no `-----BEGIN X509 CRL-----` block"]);
 }
 
 #[test]
