@@ -6,8 +6,8 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use pki::{
-    AdmittedBy, AssuranceLevel, BACKDATE, GatewayName, Identity, IssuingCa, KeyAlgorithm, LeafRequest, Role, Root,
-    Serial, SoftwareKey, SubjectKey, TrustDomain, UnixTime,
+    AdmittedBy, Assurance, BACKDATE, GatewayName, Identity, IssuingCa, KeyAlgorithm, LeafRequest, Role, Root, Serial,
+    SoftwareKey, SubjectKey, TrustDomain, UnixTime,
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use wire::enroll::IssuedReply;
@@ -61,7 +61,7 @@ fn request(key: &PrivateKey, identity: &Identity, names: &[&str]) -> LeafRequest
         identity: identity.clone(),
         serial: serial(),
         lifetime: DAY,
-        assurance: AssuranceLevel::Software,
+        assurance: Assurance::SOFTWARE,
         admitted_by: AdmittedBy::Policy,
         gateway_names: names.iter().map(|name| GatewayName::parse(name).unwrap()).collect(),
     }
@@ -183,7 +183,7 @@ impl Authority {
             identity: Identity::parse("spiffe://td.example/machine/edge-07").unwrap(),
             serial: serial(),
             lifetime: DAY,
-            assurance: AssuranceLevel::Software,
+            assurance: Assurance::SOFTWARE,
             admitted_by: AdmittedBy::Policy,
             gateway_names: vec![],
         };
@@ -205,7 +205,7 @@ impl Authority {
             identity: identity.clone(),
             serial: serial(),
             lifetime: DAY,
-            assurance: AssuranceLevel::Software,
+            assurance: Assurance::SOFTWARE,
             admitted_by: AdmittedBy::Policy,
             gateway_names: vec![],
         };
@@ -238,7 +238,7 @@ impl Authority {
             identity: Identity::parse("spiffe://td.example/gateway/gw").unwrap(),
             serial: serial(),
             lifetime: DAY,
-            assurance: AssuranceLevel::Software,
+            assurance: Assurance::SOFTWARE,
             admitted_by: AdmittedBy::Policy,
             gateway_names: vec![GatewayName::parse(host).unwrap()],
         };

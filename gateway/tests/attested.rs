@@ -101,7 +101,7 @@ async fn assurance(story: &Story, machine: &Member) -> &'static str {
     let lineage = story.shell.get::<Lineage>(format!("lineage/{}", caller.lineage.record.id)).await.unwrap().unwrap();
     let level = lineage.record.assurance().unwrap();
     assert_eq!(story.peer(&machine.issued).assurance, level, "in the certificate");
-    level.as_str()
+    level.level().as_str()
 }
 
 #[track_caller]
@@ -110,6 +110,29 @@ fn refused<T: std::fmt::Debug>(got: Result<T, Refusal>, code: &str) {
         Err(Refusal::Evidence(reject)) => assert_eq!(reject.code.name, code, "{reject}"),
         other => panic!("{other:?} instead of {code}"),
     }
+}
+
+#[tokio::test]
+async fn no_two_challenges_are_the_same() {
+    let story = story("").await;
+    let machine = story.stranger();
+    let one = machine.with("edge-a", first("edge-a")).await.unwrap().challenge();
+    let two = machine.with("edge-a", first("edge-a")).await.unwrap().challenge();
+    assert!(one.asks != two.asks && one.ticket != two.ticket, "{one:?} {two:?}");
+    let stale = answer("edge-a", &one, SECRET, machine.key());
+    refused(machine.answer("edge-a", stale, &two.ticket).await, "reference-wrong");
+}
+
+/// Each costs a challenge, and one can be answered.
+#[tokio::test]
+async fn a_second_piece_of_a_kind_that_asks_is_refused_before_the_first_is_read() {
+    let story = story("").await;
+    let machine = story.stranger();
+    for body in ["edge-a", "?"] {
+        let two = [first(body), first(body)].concat();
+        refused(machine.with("edge-a", two).await, "evidence-conflict");
+    }
+    refused(machine.with("edge-a", first("?")).await, "reference-malformed");
 }
 
 #[tokio::test]

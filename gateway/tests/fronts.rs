@@ -48,8 +48,8 @@ use gateway::{
     server::upkeep,
 };
 use pki::{
-    AdmittedBy, AnchorSet, AssuranceLevel, GatewayName, Identity, IssuingCa, KeyAlgorithm, LeafRequest, Role, Root,
-    Serial, SoftwareKey, TrustDomain, UnixTime,
+    AdmittedBy, AnchorSet, Assurance, AssuranceOf, GatewayName, Identity, IssuingCa, KeyAlgorithm, LeafRequest, Role,
+    Root, Serial, SoftwareKey, TrustDomain, UnixTime,
 };
 use rustls::{ClientConfig, RootCertStore, crypto::aws_lc_rs, pki_types, time_provider::TimeProvider, version::TLS13};
 use story::{Member, Story};
@@ -220,7 +220,7 @@ impl Gate {
             identity: Identity::parse("spiffe://maker.example/machine/device").unwrap(),
             serial: Serial::from_entropy([9; 16]),
             lifetime: Duration::from_secs(3600),
-            assurance: AssuranceLevel::Hardware,
+            assurance: Assurance::hardware(AssuranceOf::Host),
             admitted_by: AdmittedBy::Policy,
             gateway_names: vec![],
         };

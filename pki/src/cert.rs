@@ -12,7 +12,7 @@ use x509_parser::x509::X509Version;
 use crate::chain::{Eku, Unstated};
 use crate::key::{KeyError, SubjectKey};
 use crate::name::{Role, TrustDomain, check_dns};
-use crate::profile::AssuranceLevel;
+use crate::profile::{AssuranceLevel, AssuranceOf};
 use crate::serial::Serial;
 use crate::time::UnixTime;
 
@@ -228,6 +228,11 @@ impl<'a> Certificate<'a> {
     /// The assurance levels. A leaf of ours has exactly one.
     pub(crate) fn assurances(&self) -> Vec<AssuranceLevel> {
         self.policy_values(AssuranceLevel::from_oid)
+    }
+
+    /// What the assurance is of. A leaf of ours has at most one, and only with hardware.
+    pub(crate) fn assurances_of(&self) -> Vec<AssuranceOf> {
+        self.policy_values(AssuranceOf::from_oid)
     }
 
     /// Whether its key may sign revocation lists (RFC 5280 4.2.1.3); true without a key usage extension.

@@ -18,7 +18,7 @@ use crate::key::{KeyDigest, SignError, SubjectKey};
 use crate::lint::{self, Candidate, LintError};
 use crate::name::{GatewayName, Identity, Role};
 use crate::oid;
-use crate::profile::{AdmittedBy, AssuranceLevel, BACKDATE, OtherNames, Profile};
+use crate::profile::{AdmittedBy, Assurance, AssuranceOf, BACKDATE, OtherNames, Profile};
 use crate::serial::Serial;
 use crate::time::UnixTime;
 
@@ -33,8 +33,8 @@ pub struct LeafRequest {
     pub serial: Serial,
     /// Time from now to its end, limited by the profile's `lifetime_max`.
     pub lifetime: Duration,
-    /// Put into the leaf as a certificate policy.
-    pub assurance: AssuranceLevel,
+    /// Put into the leaf as certificate policies.
+    pub assurance: Assurance,
     /// Put into the leaf as a certificate policy.
     pub admitted_by: AdmittedBy,
     /// Names and addresses by which clients connect; for gateways only.
@@ -52,7 +52,7 @@ pub struct Draft {
     not_before: UnixTime,
     not_after: UnixTime,
     names: Vec<AltName>,
-    assurance: AssuranceLevel,
+    assurance: Assurance,
     admitted_by: AdmittedBy,
     list: Option<String>,
 }
@@ -98,6 +98,15 @@ pub fn draft(request: LeafRequest, now: UnixTime) -> Draft {
 }
 
 impl Draft {
+    /// The content of its certificate policies.
+    fn policies(&self) -> Vec<u8> {
+        let (level, by) = (self.assurance.level().oid(), self.admitted_by.oid());
+        let of = self.assurance.of().map(AssuranceOf::oid);
+        let all: Vec<&[u8]> =
+            [Some(&level), Some(&by), of.as_ref()].into_iter().flatten().map(|oid| &oid[..]).collect();
+        oid::policies(&all)
+    }
+
     /// Makes it the server certificate of a machine's sealed services; the machine's own certificate is for clients. The lint
     /// refuses it for other roles.
     pub fn for_sealed_services(mut self) -> Self {
@@ -152,10 +161,7 @@ impl Draft {
         params.crl_distribution_points =
             self.list.iter().map(|list| CrlDistributionPoint { uris: vec![list.clone()] }).collect();
         // 4.2.1.4
-        params.custom_extensions = vec![CustomExtension::from_oid_content(
-            &oid::CERTIFICATE_POLICIES,
-            oid::policies(&[&self.assurance.oid(), &self.admitted_by.oid()]),
-        )];
+        params.custom_extensions = vec![CustomExtension::from_oid_content(&oid::CERTIFICATE_POLICIES, self.policies())];
         // 4.2.1.1, 4.2.1.2
         params.use_authority_key_identifier_extension = true;
         params.key_identifier_method = key_identifier(&self.key.digest());

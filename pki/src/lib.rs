@@ -72,7 +72,7 @@ pub use path::{
     RevocationList, RevocationListError, UnprovenLeaf, verify_path,
 };
 pub use pem::{PemError, parse_pem, parse_pem_each, to_pem};
-pub use profile::{AdmittedBy, AssuranceLevel, BACKDATE, OtherNames, Profile, UnknownWord};
+pub use profile::{AdmittedBy, Assurance, AssuranceLevel, AssuranceOf, BACKDATE, OtherNames, Profile, UnknownWord};
 pub use schedule::{Schedule, schedule};
 pub use serial::{BadHex, Serial};
 pub use shown::{is_deceptive, shown};

@@ -74,7 +74,9 @@ pub enum LintError {
     #[error("an extension is there twice")]
     DuplicateExtension,
     /// RFC 5280 4.2.1.4.
-    #[error("the certificate policies must be exactly one assurance level and one approver class")]
+    #[error(
+        "the certificate policies must be one assurance level, one approver class and, with hardware, one thing it is of"
+    )]
     Policies,
     #[error("{0} keys are not certified")]
     Key(KeyAlgorithm),
@@ -186,21 +188,27 @@ fn key_usage_is_to_sign(c: &Candidate<'_>) -> Result<(), LintError> {
     if c.params.key_usages == [KeyUsagePurpose::DigitalSignature] { Ok(()) } else { Err(LintError::KeyUsage) }
 }
 
-/// RFC 5280 4.2.1.4: exactly two policies, both ours, not critical.
+/// RFC 5280 4.2.1.4: an assurance level, an approver class and, with hardware, what the assurance is of; all ours, not critical.
 fn policies_are_ours(c: &Candidate<'_>) -> Result<(), LintError> {
-    use crate::profile::{AdmittedBy, AssuranceLevel};
+    use crate::profile::{AdmittedBy, AssuranceLevel, AssuranceOf};
     let [extension] = c.params.custom_extensions.as_slice() else {
         return Err(LintError::Policies);
     };
     let right_place = extension.oid_components().eq(oid::CERTIFICATE_POLICIES) && !extension.criticality();
     // The extensions of two leaves differ only in the last two bytes of each identifier.
-    let sample = oid::policies(&[&AssuranceLevel::None.oid(), &AdmittedBy::Policy.oid()]);
+    let (level, class, of) = (AssuranceLevel::None.oid(), AdmittedBy::Policy.oid(), AssuranceOf::Key.oid());
     let (levels, classes) = (AssuranceLevel::ALL.map(AssuranceLevel::oid), AdmittedBy::ALL.map(AdmittedBy::oid));
+    let hardware = [AssuranceLevel::Hardware, AssuranceLevel::Measured].map(AssuranceLevel::oid);
     let content = extension.content();
-    let holds = |known: &[[u8; oid::LEN]]| {
-        known.iter().filter(|one| content.windows(oid::LEN).any(|window| window == one.as_slice())).count() == 1
+    let among = |known: &[[u8; oid::LEN]]| {
+        known.iter().filter(|one| content.windows(oid::LEN).any(|window| window == one.as_slice())).count()
     };
-    let right = right_place && content.len() == sample.len() && holds(&levels) && holds(&classes);
+    let length = match among(&AssuranceOf::ALL.map(AssuranceOf::oid)) {
+        0 => oid::policies(&[&level, &class]).len(),
+        1 if among(&hardware) == 1 => oid::policies(&[&level, &class, &of]).len(),
+        _ => return Err(LintError::Policies),
+    };
+    let right = right_place && content.len() == length && among(&levels) == 1 && among(&classes) == 1;
     if right { Ok(()) } else { Err(LintError::Policies) }
 }
 

@@ -2,8 +2,8 @@
 //!
 //! The UUID 6f1d4b0e-5c3a-4d8f-9b27-e0a1c94d7352 is split into five arcs, one of 16 and four of 28 bits, because RFC 5280
 //! appendix B requires readers to support only arcs below 2^28: a single arc of 128 bits makes Go before 1.23 and pkilint
-//! reject the certificate. Below the UUID: `.1.<role>` marks an issuing CA; in a leaf, `.2.<level>` is the assurance level and
-//! `.3.<class>` the approver class. All three are certificate policies (RFC 5280 4.2.1.4).
+//! reject the certificate. Below the UUID: `.1.<role>` marks an issuing CA; in a leaf, `.2.<level>` is the assurance level,
+//! `.3.<class>` the approver class and `.4.<what>` what the assurance is of. All are certificate policies (RFC 5280 4.2.1.4).
 
 use crate::der;
 
@@ -22,6 +22,8 @@ pub(crate) const ROLE: u8 = 1;
 pub(crate) const ASSURANCE: u8 = 2;
 /// Branch of the approver classes of leaves.
 pub(crate) const ADMITTED_BY: u8 = 3;
+/// Branch of what the assurance of leaves is of.
+pub(crate) const ASSURANCE_OF: u8 = 4;
 
 /// Content octets of our identifiers: 1 for `2.25`, 3 for the arc of 16 bits, 4 for each of 28 bits, 2 for branch and value.
 pub(crate) const LEN: usize = 22;

@@ -148,6 +148,112 @@ impl AssuranceLevel {
     }
 }
 
+/// What is in the hardware.
+#[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum AssuranceOf {
+    /// The host: its hardware vouched for the key, which is beside it and can be copied.
+    Host,
+    /// The key, which cannot leave the hardware.
+    Key,
+}
+
+impl AssuranceOf {
+    /// Both, in order.
+    pub const ALL: [Self; 2] = [Self::Host, Self::Key];
+
+    /// `host` or `key`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Host => "host",
+            Self::Key => "key",
+        }
+    }
+
+    /// The reverse of [`AssuranceOf::as_str`].
+    pub fn parse(text: &str) -> Result<Self, UnknownWord> {
+        Self::ALL
+            .into_iter()
+            .find(|of| of.as_str() == text)
+            .ok_or_else(|| UnknownWord { found: text.to_owned(), known: "host, key" })
+    }
+
+    pub(crate) const fn oid(self) -> [u8; oid::LEN] {
+        let number = match self {
+            Self::Host => 1,
+            Self::Key => 2,
+        };
+        oid::ours(oid::ASSURANCE_OF, number)
+    }
+
+    pub(crate) fn from_oid(content: &[u8]) -> Option<Self> {
+        Self::ALL.into_iter().find(|of| of.oid() == content)
+    }
+}
+
+/// A level, and what of the holder it is of. Ordered by the level, and then the host before the key. Without hardware there is nothing
+/// to say: a software key proves itself.
+#[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct Assurance {
+    level: AssuranceLevel,
+    of: Option<AssuranceOf>,
+}
+
+impl Assurance {
+    /// Nothing is proven.
+    pub const NONE: Self = Self { level: AssuranceLevel::None, of: None };
+    /// Possession of the key is proven.
+    pub const SOFTWARE: Self = Self { level: AssuranceLevel::Software, of: None };
+
+    /// The key or the host is in hardware.
+    #[must_use]
+    pub const fn hardware(of: AssuranceOf) -> Self {
+        Self { level: AssuranceLevel::Hardware, of: Some(of) }
+    }
+
+    /// The same, and the boot state is proven.
+    #[must_use]
+    pub const fn measured(of: AssuranceOf) -> Self {
+        Self { level: AssuranceLevel::Measured, of: Some(of) }
+    }
+
+    /// From its parts. What it is of may be left unsaid; `None` if it is said of a level without hardware.
+    #[must_use]
+    pub fn from_parts(level: AssuranceLevel, of: Option<AssuranceOf>) -> Option<Self> {
+        (of.is_none() || level >= AssuranceLevel::Hardware).then_some(Self { level, of })
+    }
+
+    /// The level.
+    #[must_use]
+    pub const fn level(self) -> AssuranceLevel {
+        self.level
+    }
+
+    /// What it is of, if that is known.
+    #[must_use]
+    pub const fn of(self) -> Option<AssuranceOf> {
+        self.of
+    }
+
+    /// The reverse of its text: a level, and for hardware `/host` or `/key`.
+    pub fn parse(text: &str) -> Result<Self, UnknownWord> {
+        let unknown =
+            |found: &str| UnknownWord { found: found.to_owned(), known: "hardware/host, measured/key and so on" };
+        let (level, of) = match text.split_once('/') {
+            Some((level, of)) => (level, Some(AssuranceOf::parse(of)?)),
+            None => (text, None),
+        };
+        Self::from_parts(AssuranceLevel::parse(level)?, of).ok_or_else(|| unknown(text))
+    }
+}
+
+impl fmt::Display for Assurance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.level.as_str())?;
+        self.of.map_or(Ok(()), |of| write!(f, "/{}", of.as_str()))
+    }
+}
+
 /// Who admitted the holder: the approver class.
 #[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum AdmittedBy {
@@ -210,7 +316,7 @@ macro_rules! string_enum {
         }
     )*};
 }
-string_enum!(AssuranceLevel, AdmittedBy);
+string_enum!(AssuranceLevel, AssuranceOf, AdmittedBy);
 
 #[cfg(test)]
 mod tests {
@@ -231,6 +337,35 @@ mod tests {
             AssuranceLevel::parse("Measured").unwrap_err().to_string(),
             "`Measured` is not known; use one of none, software, hardware, measured"
         );
+    }
+
+    #[test]
+    fn only_hardware_is_of_something() {
+        for of in AssuranceOf::ALL {
+            assert_eq!(AssuranceOf::parse(of.as_str()), Ok(of));
+            assert_eq!(AssuranceOf::from_oid(&of.oid()), Some(of));
+            assert_eq!((AssuranceLevel::from_oid(&of.oid()), AssuranceOf::from_oid(&[])), (None, None));
+        }
+        let mut last = None;
+        for (text, want) in [
+            ("none", Assurance::NONE),
+            ("software", Assurance::SOFTWARE),
+            ("hardware/host", Assurance::hardware(AssuranceOf::Host)),
+            ("hardware/key", Assurance::hardware(AssuranceOf::Key)),
+            ("measured/host", Assurance::measured(AssuranceOf::Host)),
+            ("measured/key", Assurance::measured(AssuranceOf::Key)),
+        ] {
+            assert_eq!((Assurance::parse(text), want.to_string().as_str()), (Ok(want), text));
+            assert!(last < Some(want), "{text}");
+            last = Some(want);
+        }
+        // As it was recorded before it was known what it is of.
+        let unsaid = Assurance::parse("hardware").unwrap();
+        assert_eq!((unsaid.level(), unsaid.of()), (AssuranceLevel::Hardware, None));
+        assert!(unsaid < Assurance::hardware(AssuranceOf::Host) && unsaid > Assurance::SOFTWARE);
+        for bad in ["software/key", "none/host", "hardware/", "hardware/host/key", "/key", ""] {
+            assert!(Assurance::parse(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -10,7 +10,7 @@ use crate::ca::{CertifiedKey, IssuingCa, Root};
 use crate::draft::{Issued, LeafRequest, draft};
 use crate::key::{KeyAlgorithm, SoftwareKey, SubjectKey};
 use crate::name::{GatewayName, Identity, Role, TrustDomain};
-use crate::profile::{AdmittedBy, AssuranceLevel};
+use crate::profile::{AdmittedBy, Assurance};
 use crate::serial::Serial;
 use crate::time::UnixTime;
 
@@ -80,7 +80,7 @@ pub(crate) fn leaf_request(uri: &str) -> LeafRequest {
         identity,
         serial: serial(7),
         lifetime: 24 * HOUR,
-        assurance: AssuranceLevel::Software,
+        assurance: Assurance::SOFTWARE,
         admitted_by: AdmittedBy::Policy,
         gateway_names,
     }

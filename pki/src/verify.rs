@@ -7,7 +7,7 @@ use crate::cert::Certificate;
 use crate::chain::{ChainError, Eku, SENT_MAX, VerifiedChain, verify_chain};
 use crate::key::KeyDigest;
 use crate::name::{BadName, Identity, Name, Role};
-use crate::profile::AssuranceLevel;
+use crate::profile::{Assurance, AssuranceLevel};
 use crate::serial::Serial;
 use crate::time::UnixTime;
 
@@ -26,8 +26,8 @@ pub struct Peer {
     pub not_before: UnixTime,
     /// End of the certificate's validity.
     pub not_after: UnixTime,
-    /// The assurance level in its certificate; `None` when the certificate has none.
-    pub assurance: AssuranceLevel,
+    /// The assurance in its certificate; [`Assurance::NONE`] when the certificate has none.
+    pub assurance: Assurance,
 }
 
 /// Why a peer is refused.
@@ -64,6 +64,8 @@ pub enum PeerError {
     Serial,
     #[error("the certificate states {found} assurance levels")]
     Assurance { found: usize },
+    #[error("the certificate does not say of one thing what its assurance is of")]
+    AssuranceOf,
     #[error("the certificate is not for the machine `{wanted}`")]
     WrongMachine { wanted: String },
     #[error("the gateway's certificate is not for `{host}`")]
@@ -202,13 +204,19 @@ fn check_usages(leaf: &Certificate<'_>, eku: Eku) -> Result<(), PeerError> {
     if alone { Ok(()) } else { Err(PeerError::ExtendedKeyUsage { wanted: eku }) }
 }
 
-/// The assurance level; the lowest when the leaf has none.
-fn assurance(leaf: &Certificate<'_>) -> Result<AssuranceLevel, PeerError> {
-    match leaf.assurances().as_slice() {
-        [] => Ok(AssuranceLevel::None),
-        [level] => Ok(*level),
-        more => Err(PeerError::Assurance { found: more.len() }),
-    }
+/// The assurance; the lowest when the leaf has none.
+fn assurance(leaf: &Certificate<'_>) -> Result<Assurance, PeerError> {
+    let level = match leaf.assurances().as_slice() {
+        [] => AssuranceLevel::None,
+        [level] => *level,
+        more => return Err(PeerError::Assurance { found: more.len() }),
+    };
+    let of = match leaf.assurances_of().as_slice() {
+        [] => None,
+        [of] => Some(*of),
+        [_, _, ..] => return Err(PeerError::AssuranceOf),
+    };
+    Assurance::from_parts(level, of).ok_or(PeerError::AssuranceOf)
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use pki::{
-    AdmittedBy, AssuranceLevel, GatewayName, Identity, IssuingCa, KeyAlgorithm, LeafRequest, ListsUrl,
+    AdmittedBy, Assurance, AssuranceOf, GatewayName, Identity, IssuingCa, KeyAlgorithm, LeafRequest, ListsUrl,
     RevocationReason, RevokedEntry, Role, Root, Serial, SoftwareKey, SubjectKey, TrustAnchors, TrustDomain, UnixTime,
     csr, to_pem,
 };
@@ -71,7 +71,7 @@ fn leaf_named(ca: &IssuingCa, key: SubjectKey, gateway_names: Vec<GatewayName>) 
         identity,
         serial: serial(7),
         lifetime: DAY,
-        assurance: AssuranceLevel::Hardware,
+        assurance: Assurance::hardware(AssuranceOf::Host),
         admitted_by: AdmittedBy::Person,
         gateway_names,
     };
@@ -263,7 +263,7 @@ policies = lambda cert: [
     for p in cert.extensions.get_extension_for_class(x509.CertificatePolicies).value
 ]
 for number, role in enumerate(("machine", "person", "gateway"), start=1):
-    assert policies(read(f"{role}.pem")) == [f"{arc}.2.2", f"{arc}.3.2"]
+    assert policies(read(f"{role}.pem")) == [f"{arc}.2.2", f"{arc}.3.2", f"{arc}.4.1"]
     assert policies(read(f"{role}-ca.pem")) == [f"{arc}.1.{number}", "2.5.29.32.0"]
     ca = read(f"{role}-ca.pem")
     crl = x509.load_pem_x509_crl(open(f"{role}.crl", "rb").read())
@@ -414,7 +414,7 @@ fn supported_requests_are_certified_and_nothing_of_them_but_the_key() {
         let root = domain.root.cert_der();
         let anchors = TrustAnchors::new(domain.root.domain(), &[root], now()).unwrap();
         let peer = pki::verify_peer(&der, &[ca.cert_der()], &anchors, &[Role::Machine], now()).unwrap();
-        assert_eq!(peer.assurance, AssuranceLevel::Hardware);
+        assert_eq!(peer.assurance, Assurance::hardware(AssuranceOf::Host));
 
         // The last byte of a request belongs to its signature.
         let mut broken = request;

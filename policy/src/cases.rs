@@ -195,6 +195,7 @@ struct RawNewcomer {
     wanted_name: Option<String>,
     #[serde(default)]
     assurance: u8,
+    assurance_of: Option<String>,
     #[serde(default)]
     claims: BTreeMap<String, RawClaim>,
     #[serde(default)]
@@ -243,6 +244,7 @@ struct RawMachine {
     labels: BTreeMap<String, String>,
     #[serde(default)]
     assurance: u8,
+    assurance_of: Option<String>,
     #[serde(default)]
     locked: bool,
     #[serde(default)]
@@ -484,6 +486,7 @@ impl From<RawNewcomer> for Request {
                 role: raw.role,
                 wanted_name: raw.wanted_name,
                 assurance: raw.assurance,
+                assurance_of: raw.assurance_of,
                 claims: claims(raw.claims),
                 attributes: raw.self_reported,
                 source: raw.source,
@@ -508,6 +511,7 @@ impl From<RawMachine> for Machine {
             owner: raw.owner,
             labels: raw.labels,
             assurance: raw.assurance,
+            assurance_of: raw.assurance_of,
             locked: raw.locked,
             forked: raw.forked,
             lineage_age: raw.lineage_age,

@@ -174,6 +174,8 @@ pub struct Newcomer {
     pub wanted_name: Option<String>,
     /// 0 none, 1 software, 2 hardware, 3 measured.
     pub assurance: u8,
+    /// What is in the hardware: `host` or `key`.
+    pub assurance_of: Option<String>,
     /// Claims that attestors verified.
     pub claims: BTreeMap<String, Claim>,
     /// Attributes that it reports of itself, unverified: `self_reported` in rules, as `key=value`.
@@ -248,6 +250,8 @@ pub struct Machine {
     pub labels: BTreeMap<String, String>,
     /// 0 none, 1 software, 2 hardware, 3 measured.
     pub assurance: u8,
+    /// What is in the hardware: `host` or `key`.
+    pub assurance_of: Option<String>,
     /// The machine, its lineage or key is locked.
     pub locked: bool,
     /// A replaced certificate of its lineage was used again.
@@ -329,6 +333,8 @@ pub enum BadFacts {
     Role { role: String },
     #[error("the assurance {level} is not between 0 and 3")]
     Assurance { level: u8 },
+    #[error("the assurance is of `{of}` and must be of `host` or `key`")]
+    AssuranceOf { of: String },
     #[error("the claim `{claim}` is declared by no attestor")]
     UndeclaredClaim { claim: String },
     #[error("the claim `{claim}` has another type than its attestor declared")]

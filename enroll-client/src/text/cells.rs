@@ -8,6 +8,9 @@ use pki::UnixTime;
 use crate::text::table::NOTHING;
 use crate::text::{fields, span};
 
+/// The heading of what evidence says and nobody vouches for.
+pub(super) const STATED: &str = "\nSTATED in its evidence, proven by nobody\n";
+
 /// A time, or a dash.
 pub(super) fn time(at: Option<u64>) -> String {
     at.map_or_else(|| "-".to_owned(), |at| UnixTime::new(at).to_string())
@@ -29,6 +32,11 @@ pub(super) fn listed(always: &[(&str, String)], map: &BTreeMap<String, String>) 
     let mut pairs = always.to_vec();
     pairs.extend(map.iter().map(|(key, value)| (key.as_str(), value.clone())));
     fields("  ", &pairs)
+}
+
+/// An assurance, and what is in the hardware: `hardware (key)`.
+pub(super) fn assurance(level: &str, of: Option<&String>) -> String {
+    of.map_or_else(|| level.to_owned(), |of| format!("{level} ({of})"))
 }
 
 /// A time relative to `now`.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use pki::UnixTime;
 use wire::admin::{RequestView, SameDeviceView};
 
-use super::cells::{from_now, joined, listed, or_dash, sorted, time};
+use super::cells::{STATED, assurance, from_now, joined, listed, or_dash, sorted, time};
 use crate::text::table::{Table, detail, key};
 use crate::text::{fields, safe, span};
 
@@ -60,7 +60,7 @@ pub fn requests(rows: &[RequestView], now: UnixTime) -> Table {
                 wanted(row),
                 row.source.clone(),
                 format!("{}/{}", together(row), row.approvals_wanted),
-                row.assurance.clone(),
+                assurance(&row.assurance, row.assurance_of.as_ref()),
                 from_now(row.created, now),
             ]
         },
@@ -95,9 +95,13 @@ pub fn request(row: &RequestView, now: UnixTime) -> String {
     let sure = [
         ("key", format!("{} SHA-256 {}", row.algorithm, row.key)),
         ("from", row.source.clone()),
-        ("assurance", row.assurance.clone()),
+        ("assurance", assurance(&row.assurance, row.assurance_of.as_ref())),
     ];
     out.push_str(&listed(&sure, &row.verified));
+    if !row.stated.is_empty() {
+        out.push_str(STATED);
+        out.push_str(&listed(&[], &row.stated));
+    }
     out.push_str("\nCLAIMED by the machine, proven by nobody\n");
     out.push_str(&listed(&[("wanted name", or_dash(row.wanted_name.as_ref()))], &row.claimed));
     out.push_str(&decided(row));
@@ -181,6 +185,8 @@ mod tests {
             verified: BTreeMap::from([("token".into(), "t1".into())]),
             claimed: BTreeMap::from([("hostname".into(), "edge\u{1b}[2J\u{202e}07\nVERIFIED by the gateway".into())]),
             assurance: "software".into(),
+            assurance_of: None,
+            stated: BTreeMap::new(),
             source: "203.0.113.0/24".into(),
             created: 3_600,
             expires: 90_000,
@@ -239,6 +245,42 @@ Ask the machine's owner for the code on its screen, then
     lychgate requests approve e1 --code CODE --same-as bob    # what bob gave it
 ";
         assert_eq!(request(&row(), UnixTime::new(7_200)), want);
+    }
+
+    /// What a certificate says that nobody vouches for is neither verified nor the machine's own word.
+    #[test]
+    fn what_is_stated_stands_apart_from_both() {
+        let stated = BTreeMap::from([
+            ("tpm_maker".into(), "IFX".into()),
+            ("tpm_model".into(), "SLB\u{202e}\nVERIFIED by the gateway".into()),
+        ]);
+        let verified = BTreeMap::from([("tpm_chain".into(), "unknown-issuer".into())]);
+        let text = request(&RequestView { stated, verified, ..row() }, UnixTime::new(7_200));
+        let want = "\
+VERIFIED by the gateway
+  key        P-256 SHA-256 abababab
+  from       203.0.113.0/24
+  assurance  software
+  tpm_chain  unknown-issuer
+
+STATED in its evidence, proven by nobody
+  tpm_maker  IFX
+  tpm_model  SLB\\u{202e}\\u{a}VERIFIED by the gateway
+
+CLAIMED by the machine, proven by nobody
+";
+        assert!(text.contains(want), "{text}");
+    }
+
+    #[test]
+    fn the_assurance_says_of_what() {
+        for (of, says) in [(None, "hardware"), (Some("key"), "hardware (key)"), (Some("host"), "hardware (host)")] {
+            let row = RequestView { assurance: "hardware".into(), assurance_of: of.map(Into::into), ..row() };
+            let text = request(&row, UnixTime::new(7_200));
+            assert!(text.contains(&format!("  assurance  {says}\n")), "{text}");
+            let list = requests(&[row], UnixTime::new(7_200)).render(None);
+            assert!(list.contains(&format!("  {says}  ")), "{list}");
+        }
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use pki::UnixTime;
 use wire::admin::{ConvergenceView, SubjectView, TunnelView};
 
-use super::cells::{from_now, joined, listed, or_dash, sorted, time};
+use super::cells::{STATED, assurance, from_now, joined, listed, or_dash, sorted, time};
 use crate::text::table::{NOTHING, Table, detail, key, natural, prose};
 use crate::text::{fields, safe};
 
@@ -27,7 +27,7 @@ pub fn machines(rows: &[SubjectView], now: UnixTime) -> Table {
                 (Some(_), _) => "up".to_owned(),
                 (None, seen) => seen.map_or_else(|| NOTHING.to_owned(), |at| from_now(at, now)),
             },
-            row.assurance.clone(),
+            assurance(&row.assurance, row.assurance_of.as_ref()),
             owner(row),
             expires(row, now),
             joined(&row.labels),
@@ -40,7 +40,8 @@ pub fn machines(rows: &[SubjectView], now: UnixTime) -> Table {
 pub fn people(rows: &[SubjectView], now: UnixTime) -> Table {
     let columns = [key("NAME"), key("STATE"), detail("ASSURANCE"), key("EXPIRES"), prose("GROUPS")];
     Table::new("none that you may see", &columns, sorted(rows, |a, b| natural(&a.name, &b.name)), |row| {
-        vec![row.name.clone(), row.state.clone(), row.assurance.clone(), expires(row, now), row.groups.join(" ")]
+        let assurance = assurance(&row.assurance, row.assurance_of.as_ref());
+        vec![row.name.clone(), row.state.clone(), assurance, expires(row, now), row.groups.join(" ")]
     })
 }
 
@@ -62,7 +63,7 @@ pub fn subject(row: &SubjectView, now: UnixTime) -> String {
     let mut head = vec![
         ("identity", row.identity.clone()),
         ("state", row.state.clone()),
-        ("assurance", row.assurance.clone()),
+        ("assurance", assurance(&row.assurance, row.assurance_of.as_ref())),
         ("owner", owner(row)),
         ("labels", joined(&row.labels)),
         ("groups", row.groups.join(" ")),
@@ -101,6 +102,10 @@ pub fn subject(row: &SubjectView, now: UnixTime) -> String {
     if !row.verified.is_empty() {
         out.push_str("\nVERIFIED by the gateway\n");
         out.push_str(&listed(&[], &row.verified));
+    }
+    if !row.stated.is_empty() {
+        out.push_str(STATED);
+        out.push_str(&listed(&[], &row.stated));
     }
     if !row.claimed.is_empty() {
         out.push_str("\nCLAIMED by the machine, proven by nobody\n");
@@ -148,6 +153,8 @@ mod tests {
             owner: Some("bob".into()),
             owner_gone: false,
             assurance: "software".into(),
+            assurance_of: None,
+            stated: BTreeMap::new(),
             lineage: String::new(),
             serial: None,
             not_after: Some(7_200),
@@ -170,8 +177,17 @@ edge-07  active  software   bob    in 1 h   site=lab
 NAME     STATE   ASSURANCE  EXPIRES  GROUPS
 edge-07  active  software   in 1 h   admins staff
 ";
-        assert_eq!(people(&[row], UnixTime::new(3_600)).render(None), want);
+        assert_eq!(people(std::slice::from_ref(&row), UnixTime::new(3_600)).render(None), want);
         assert_eq!(people(&[], UnixTime::new(0)).render(None), "none that you may see\n");
+
+        let maker = BTreeMap::from([("tpm_maker".into(), "IFX".into())]);
+        let (level, of) = ("measured".into(), Some("host".into()));
+        let row = SubjectView { stated: maker, assurance: level, assurance_of: of, ..row };
+        let list = machines(std::slice::from_ref(&row), UnixTime::new(3_600)).render(None);
+        assert!(list.contains("  measured (host)  "), "{list}");
+        let shown = subject(&row, UnixTime::new(3_600));
+        assert!(shown.contains("measured (host)\n"), "{shown}");
+        assert!(shown.ends_with("\nSTATED in its evidence, proven by nobody\n  tpm_maker  IFX\n"), "{shown}");
     }
 
     #[test]

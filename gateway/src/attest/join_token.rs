@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use pki::{AssuranceLevel, KeyDigest, Role};
+use pki::{Assurance, KeyDigest, Role};
 use wire::evidence::JOIN_TOKEN;
 
 use super::{Attestor, Built, Case, Renewal, Row, switched};
@@ -150,7 +150,7 @@ impl Case for PresentedToken {
         }
         let claims = Claims {
             values,
-            assurance: AssuranceLevel::Software,
+            assurance: Assurance::SOFTWARE,
             role: Some(record.role),
             names: record.names.clone(),
             grants: Some(Grants {
@@ -161,7 +161,7 @@ impl Case for PresentedToken {
             }),
         };
         let spends = redeem(&seen, &self.for_key);
-        Ok(Step::Done(Box::new(Vouched { claims, spends, reference: Some(self.id.clone()) })))
+        Ok(Step::Done(Box::new(Vouched { spends, reference: Some(self.id.clone()), ..Vouched::claims(claims) })))
     }
 }
 

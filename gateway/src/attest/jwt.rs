@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use pki::{AssuranceLevel, KeyDigest, SshKey, UnixTime};
+use pki::{Assurance, KeyDigest, SshKey, UnixTime};
 use serde::Deserialize;
 use wire::evidence::{JWT, jwt_audience, jwt_is_of_key};
 
@@ -215,7 +215,7 @@ impl Case for PresentedJwt {
             }
         }
         let values = self.claims(&verified)?;
-        let assurance = AssuranceLevel::Software;
+        let assurance = Assurance::SOFTWARE;
         let claims = Claims { values, assurance, role: None, names: vec![], grants: None };
         Ok(Step::Done(Box::new(Vouched { spends, ..Vouched::claims(claims) })))
     }

@@ -400,11 +400,13 @@ impl Chosen<'_> {
         self.attestor.open(message, context)
     }
 
-    /// Adds the attestor's prefix to the name of each claim.
+    /// Adds the attestor's prefix to the name of each claim, and of what is stated.
     #[must_use]
     pub fn named(&self, mut vouched: Vouched) -> Vouched {
         let values = std::mem::take(&mut vouched.claims.values);
         vouched.claims.values = values.into_iter().map(|(name, value)| (self.row.named(&name), value)).collect();
+        let stated = std::mem::take(&mut vouched.stated);
+        vouched.stated = stated.into_iter().map(|(name, value)| (self.row.named(&name), value)).collect();
         vouched
     }
 }

@@ -9,7 +9,7 @@
 use std::collections::BTreeMap;
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use pki::{AssuranceLevel, Identity, Peer, Role, UnixTime};
+use pki::{Assurance, Identity, Peer, Role, UnixTime};
 use wire::evidence::{PRIOR_CERTIFICATE, PRIOR_CERTIFICATE_CONTEXT, PriorCertificate as Body};
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
@@ -182,7 +182,7 @@ impl Case for ProvenHolder {
                 ("expired_for".to_owned(), Claim::Number(i64::try_from(expired_for).unwrap_or(i64::MAX))),
             ]),
             // the level in the old certificate was proven for another key
-            assurance: AssuranceLevel::Software,
+            assurance: Assurance::SOFTWARE,
             role: Some(lineage.record.role),
             names: vec![lineage.record.name.clone()],
             grants: Some(Grants {

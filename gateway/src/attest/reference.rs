@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 
 use aws_lc_rs::hmac;
-use pki::{AssuranceLevel, KeyDigest};
+use pki::{Assurance, AssuranceOf, KeyDigest};
 use serde::Deserialize;
 
 use super::{Attestor, Built, Case, DeviceRow, Renewal, Row};
@@ -166,7 +166,7 @@ impl Case for AskedBefore {
             }
         };
         let values = values.map(|(name, value)| (name.to_owned(), value));
-        let assurance = AssuranceLevel::Hardware;
+        let assurance = Assurance::hardware(AssuranceOf::Host);
         let claims = Claims { values: BTreeMap::from(values), assurance, role: None, names, grants };
         Ok(Step::Done(Box::new(Vouched::claims(claims))))
     }

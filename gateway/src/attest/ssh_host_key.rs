@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use pki::{AssuranceLevel, ForeignSshCertificate, KeyDigest, SshKey, SshKind, UnixTime};
+use pki::{Assurance, ForeignSshCertificate, KeyDigest, SshKey, SshKind, UnixTime};
 use serde::Deserialize;
 use wire::evidence::{SSH_HOST_KEY, SSH_HOST_KEY_NAMESPACE, SshHostKey as Body, ssh_host_key_message};
 
@@ -305,7 +305,7 @@ impl Case for ProvenHostKey {
                 names.into_iter().collect()
             }
         };
-        let assurance = AssuranceLevel::Software;
+        let assurance = Assurance::SOFTWARE;
         let vouched = Vouched::claims(Claims { values, assurance, role: None, names, grants: None });
         // without files nothing is ever revoked
         let reference = (!self.files.is_empty()).then(|| reference(&self.keys()));

@@ -6,8 +6,9 @@
 //! certification of the key by the AK, and a quote of PCRs; the AK's statements are bound to the nonce and to the key.
 //!
 //! Claims: see [`ROW`]. Without a path from the EK's certificate to one of `anchors` anybody can be such a TPM, in software: then the
-//! assurance is `software`, and what the certificate says is not among the claims but for `tpm_stated`, for a person to decide. It
-//! does not establish which system runs on the machine, nor that a key beside the TPM stays on the machine.
+//! assurance is `software`, and what the certificate says is stated, not claimed, for a person to decide. With such a path the
+//! assurance is of the key, if that is in the TPM, or else of the host. It does not establish which system runs on the machine, nor
+//! that a key beside the TPM stays on the machine.
 
 use std::{
     collections::BTreeSet,
@@ -22,7 +23,7 @@ use wire::evidence::{TPM, TpmChallenge, TpmEvidence};
 
 use self::{
     answer::Answered,
-    claims::claims,
+    claims::vouched,
     keys::{Asked, TpmKeys, decoded, encoded},
     reject::{certificate, ek_unsound, malformed, rejections},
 };
@@ -30,7 +31,7 @@ use super::{Attestor, Built, Case, DeviceRow, Renewal, Row};
 use crate::core::{
     evidence::{
         BadSection, ClaimKind, Cleared, Context, DocumentSource, Found, Message, Need, Parsed, Reject, Rejected,
-        RestsOn, Section, Step, Vouched,
+        RestsOn, Section, Step,
     },
     records::LockKind,
     refusal::Fault,
@@ -52,7 +53,6 @@ pub static ROW: Row = Row {
         ("maker", ClaimKind::Text),
         ("model", ClaimKind::Text),
         ("firmware", ClaimKind::Text),
-        ("stated", ClaimKind::Text),
         ("ek_expired", ClaimKind::Text),
         ("key", ClaimKind::Text),
         ("log", ClaimKind::Text),
@@ -256,9 +256,8 @@ impl Case for AnsweredTpm {
 
     fn step(&self, found: &Found, context: &Context<'_>, _: &Cleared) -> Result<Step, Rejected> {
         let anchors = self.makers.anchors(found)?;
-        let vouched = self.vouched.get_or_init(|| self.certificate(&anchors, context.now)).clone()?;
-        let claims = claims(&self.keys, &self.answered, vouched.as_ref(), context.now);
-        Ok(Step::Done(Box::new(Vouched::claims(claims))))
+        let certificate = self.vouched.get_or_init(|| self.certificate(&anchors, context.now)).clone()?;
+        Ok(Step::Done(Box::new(vouched(&self.keys, &self.answered, certificate.as_ref(), context.now))))
     }
 }
 

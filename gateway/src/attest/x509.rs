@@ -12,7 +12,7 @@ use std::{
 };
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use pki::{AssuranceLevel, KeyDigest, PathLeaf, Role, SshKey, UnixTime, UnprovenLeaf};
+use pki::{Assurance, AssuranceOf, KeyDigest, PathLeaf, Role, SshKey, UnixTime, UnprovenLeaf};
 use serde::Deserialize;
 use wire::evidence::{X509, X509Evidence, x509_message};
 
@@ -116,8 +116,8 @@ impl Attestor for X509Attestor {
             Purpose::Join { .. } => CertificatePurpose::Join,
             Purpose::Renewal { .. } => CertificatePurpose::Renewal,
         };
-        let issuers = Arc::clone(&self.issuers);
-        Ok(Box::new(ProvenCertificate { key, given, purpose, issuers, judged: OnceLock::new() }))
+        let (for_key, issuers) = (message.for_key, Arc::clone(&self.issuers));
+        Ok(Box::new(ProvenCertificate { key, for_key, given, purpose, issuers, judged: OnceLock::new() }))
     }
 
     fn documents(&self) -> Vec<DocumentSource> {
@@ -180,6 +180,8 @@ enum CertificatePurpose {
 struct ProvenCertificate {
     /// The digest of the certificate's key.
     key: KeyDigest,
+    /// That of the key to be certified.
+    for_key: KeyDigest,
     given: Vec<Vec<u8>>,
     purpose: CertificatePurpose,
     issuers: Arc<Vec<Issuer>>,
@@ -252,7 +254,9 @@ impl Case for ProvenCertificate {
             // A machine may have been renamed.
             CertificatePurpose::Renewal => vec![],
         };
-        let assurance = if issuer.hardware { AssuranceLevel::Hardware } else { AssuranceLevel::Software };
+        // The key that cannot be copied is the one of that certificate.
+        let of = if device.leaf.key == self.for_key { AssuranceOf::Key } else { AssuranceOf::Host };
+        let assurance = if issuer.hardware { Assurance::hardware(of) } else { Assurance::SOFTWARE };
         let values = values(issuer, &device.leaf);
         let claims = Claims { values, assurance, role: Some(Role::Machine), names, grants: None };
         let pem: String = device.path.iter().map(|der| pki::to_pem("CERTIFICATE", der)).collect();

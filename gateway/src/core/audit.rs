@@ -97,11 +97,19 @@ pub enum Event {
         enrollment: String,
         wanted_name: Option<String>,
         source: String,
+        stated: BTreeMap<String, String>,
         asked: Asker,
         rules: Vec<String>,
     },
     /// The policy admitted an enrollment without approval.
-    EnrollmentAdmitted { enrollment: String, name: String, evidence: String, asked: Asker, rules: Vec<String> },
+    EnrollmentAdmitted {
+        enrollment: String,
+        name: String,
+        evidence: String,
+        stated: BTreeMap<String, String>,
+        asked: Asker,
+        rules: Vec<String>,
+    },
     /// One person approved; more approvals are needed.
     EnrollmentApproval {
         enrollment: String,
@@ -230,11 +238,11 @@ impl Event {
 
     fn parts(self) -> (String, Vec<String>, Vec<(&'static str, String)>) {
         match self {
-            Self::EnrollmentWaiting { enrollment: id, wanted_name, source, asked, rules } => {
-                (id, rules, asked.after(waiting_fields(source, wanted_name)))
+            Self::EnrollmentWaiting { enrollment: id, wanted_name, source, stated, asked, rules } => {
+                (id, rules, asked.after(waiting_fields(source, wanted_name), &stated))
             }
-            Self::EnrollmentAdmitted { enrollment, name, evidence, asked, rules } => {
-                (enrollment, rules, asked.after(vec![("name", name), ("evidence", evidence)]))
+            Self::EnrollmentAdmitted { enrollment, name, evidence, stated, asked, rules } => {
+                (enrollment, rules, asked.after(vec![("name", name), ("evidence", evidence)], &stated))
             }
             Self::EnrollmentApproval { enrollment: id, content: of, missing, fallen, rules } => {
                 (id, rules, approval_fields(of, &fallen, missing))
@@ -302,10 +310,16 @@ pub struct Asker {
 }
 
 impl Asker {
-    /// It, after other fields of an event.
-    fn after(self, mut fields: Vec<(&'static str, String)>) -> Vec<(&'static str, String)> {
+    /// It, after other fields of an event, and before what its evidence states.
+    fn after(
+        self,
+        mut fields: Vec<(&'static str, String)>,
+        stated: &BTreeMap<String, String>,
+    ) -> Vec<(&'static str, String)> {
         fields.push(("proof", self.proof.to_owned()));
         fields.extend(self.certificate.map(|shown| ("certificate", shown)));
+        let stated: Vec<String> = stated.iter().map(|(name, value)| format!("{name}={value:?}")).collect();
+        fields.extend((!stated.is_empty()).then(|| ("stated", stated.join(" "))));
         fields
     }
 }

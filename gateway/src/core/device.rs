@@ -129,6 +129,8 @@ impl LowerCount {
 pub struct Showing<'a> {
     /// Its claims.
     pub claims: &'a BTreeMap<String, Claim>,
+    /// What its evidence says and nobody vouches for.
+    pub stated: &'a BTreeMap<String, String>,
     /// The pieces of evidence.
     pub shown: &'a [Shown],
     /// Kinds of evidence that can be shown again at renewal, each with the prefix of its claims.
@@ -146,11 +148,12 @@ pub fn back(
     now: UnixTime,
 ) -> Subject {
     let mut subject = seen.record.clone();
-    subjects::remember(&mut subject, showing.claims, showing.shown, showing.again);
+    subjects::remember(&mut subject, showing.claims, showing.stated, showing.shown, showing.again);
     if let Some(lower) = LowerCount::of(&seen.record.claims, &subject.claims, showing.devices) {
         lower.tell(changes, lineage, identity, now);
     }
-    if (&subject.claims, &subject.evidence) != (&seen.record.claims, &seen.record.evidence) {
+    let remembered = |subject: &Subject| (subject.claims.clone(), subject.stated.clone(), subject.evidence.clone());
+    if remembered(&subject) != remembered(&seen.record) {
         changes.update(keys::subject(subject.role, &subject.name), seen, &subject);
     }
     subject
@@ -264,7 +267,8 @@ mod tests {
         let shown = claims("a", &[("tpm_clock", 5), ("prior_expired_for", 9)]);
         let mut changes = Changes::new();
         let after = |changes: &mut Changes, shown: &BTreeMap<_, _>, pieces: &[Shown]| {
-            let showing = Showing { claims: shown, shown: pieces, again: &again, devices: &[] };
+            let showing =
+                Showing { claims: shown, stated: &BTreeMap::new(), shown: pieces, again: &again, devices: &[] };
             back(changes, ("l1", &seen), "m".to_owned(), showing, UnixTime::new(20))
         };
         let got = after(&mut changes, &shown, &[piece("tpm", 20), piece("prior-certificate", 20)]);

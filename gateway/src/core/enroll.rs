@@ -10,7 +10,7 @@ use super::{
     change::Changes,
     device::{self, KnownDevices, Showing},
     evidence::{Claims, Continues, DeviceClaims, Judged, Reject},
-    facts::policy_claims,
+    facts::{assurance_of, policy_claims},
     keys,
     lock::Locks,
     name,
@@ -257,7 +257,8 @@ fn newcomer(inbound: &Inbound, judged: &Judged, role: Role) -> policy::Newcomer 
         key: inbound.key.digest().hex(),
         role: role.as_str().to_owned(),
         wanted_name: inbound.wanted_name.clone(),
-        assurance: claims.assurance as u8,
+        assurance: claims.assurance.level() as u8,
+        assurance_of: assurance_of(claims.assurance),
         claims: policy_claims(&claims.values),
         attributes: inbound.attributes.clone(),
         source: Some(inbound.source),
@@ -291,6 +292,7 @@ fn enrollment(
         wanted_name: inbound.wanted_name.clone(),
         name: None,
         claims: claims.values.clone(),
+        stated: judged.stated.clone(),
         attributes: inbound.attributes.clone(),
         assurance: claims.assurance,
         source: inbound.prefix.clone(),
@@ -341,6 +343,7 @@ fn wait(
         enrollment: enrollment.id.clone(),
         wanted_name: enrollment.wanted_name.clone(),
         source: enrollment.source.clone(),
+        stated: enrollment.stated.clone(),
         asked: Asker::of(inbound),
         rules: enrollment.rules.clone(),
     });
@@ -367,6 +370,7 @@ fn admit(
         enrollment: enrollment.id.clone(),
         name: name.to_string(),
         evidence: inbound.evidence.iter().map(|(kind, _)| kind.as_str()).collect::<Vec<_>>().join(","),
+        stated: enrollment.stated.clone(),
         asked: Asker::of(inbound),
         rules: enrollment.rules.clone(),
     });
@@ -420,7 +424,8 @@ fn back(
         let (identity, lineage, enrollment) = (identity.clone(), lineage.id.clone(), enrollment.id.clone());
         changes.event(Event::Standing(StandingEvent::DeviceReturned { identity, lineage, enrollment }));
     }
-    let showing = Showing { claims: &enrollment.claims, shown: &shown, again: frame.again, devices: frame.devices };
+    let Enrollment { claims, stated, .. } = enrollment;
+    let showing = Showing { claims, stated, shown: &shown, again: frame.again, devices: frame.devices };
     device::back(changes, (&lineage.id, seen), identity, showing, now)
 }
 
@@ -506,6 +511,7 @@ pub fn begin(
         owner: enrollment.owner.clone(),
         created: now.into(),
         claims: enrollment.claims.clone(),
+        stated: enrollment.stated.clone(),
         attributes: enrollment.attributes.clone(),
         assurance: enrollment.assurance,
         admitted_by,

@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use pki::{AssuranceLevel, KeyDigest, Role, SshKey, TrustAnchors, TrustDomain, UnixTime};
+use pki::{Assurance, KeyDigest, Role, SshKey, TrustAnchors, TrustDomain, UnixTime};
 use policy::Ruleset;
 
 pub use self::{
@@ -208,6 +208,8 @@ pub struct Challenge {
 pub struct Vouched {
     /// What the attestor vouches for.
     pub claims: Claims,
+    /// What the evidence says and nobody vouches for, by name: for approvers. No rule can read it.
+    pub stated: BTreeMap<String, String>,
     /// What it uses up, such as a use of a token; committed together with the decision.
     pub spends: Changes,
     /// If the evidence can become invalid while its sender waits: the attestor's reference to it for
@@ -219,7 +221,7 @@ impl Vouched {
     /// Claims that use up nothing and do not become invalid.
     #[must_use]
     pub fn claims(claims: Claims) -> Self {
-        Self { claims, spends: Changes::new(), reference: None }
+        Self { claims, stated: BTreeMap::new(), spends: Changes::new(), reference: None }
     }
 }
 
@@ -229,7 +231,7 @@ pub struct Claims {
     /// Claims by name, for policy and approvers. The attestor uses short names; outside of it they have the attestor's prefix.
     pub values: BTreeMap<String, Claim>,
     /// How well the key is protected, as proven by this evidence.
-    pub assurance: AssuranceLevel,
+    pub assurance: Assurance,
     /// The role that it admits; `None` means machine.
     pub role: Option<Role>,
     /// Names and patterns that it admits; any name if empty.
@@ -251,7 +253,7 @@ impl Claims {
     /// The claims of a newcomer without evidence, whose key alone is proven.
     #[must_use]
     pub const fn of_a_key() -> Self {
-        Self { values: BTreeMap::new(), assurance: AssuranceLevel::Software, role: None, names: vec![], grants: None }
+        Self { values: BTreeMap::new(), assurance: Assurance::SOFTWARE, role: None, names: vec![], grants: None }
     }
 }
 
@@ -291,6 +293,8 @@ pub struct Continues {
 pub struct Judged {
     /// Merged claims.
     pub claims: Claims,
+    /// What the pieces say and nobody vouches for.
+    pub stated: BTreeMap<String, String>,
     /// A record of each piece.
     pub shown: Vec<Shown>,
     /// Kinds of evidence that can be shown again at renewal, each with the prefix of its claims.
@@ -307,6 +311,7 @@ impl Judged {
     pub fn nothing() -> Self {
         Self {
             claims: Claims::of_a_key(),
+            stated: BTreeMap::new(),
             shown: vec![],
             again: vec![],
             same_device: false,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use pki::UnixTime;
+use pki::{Assurance, UnixTime};
 use policy::Ruleset;
 
 use super::{
@@ -59,11 +59,13 @@ pub fn machine_facts(
     now: UnixTime,
 ) -> policy::Machine {
     let owner = subject.owner.as_ref().filter(|owner| person.is_some_and(|person| owner.is(person)));
+    let assurance = lineage.and_then(Lineage::assurance).unwrap_or(subject.assurance);
     policy::Machine {
         name: subject.name.clone(),
         owner: owner.map(|owner| owner.name.clone()),
         labels: subject.labels.clone(),
-        assurance: lineage.and_then(Lineage::assurance).unwrap_or(subject.assurance) as u8,
+        assurance: assurance.level() as u8,
+        assurance_of: assurance_of(assurance),
         locked,
         forked: lineage.is_some_and(|lineage| lineage.forked),
         lineage_age: lineage.map_or(0, |lineage| now.since(lineage.created.into()).as_secs()),
@@ -81,7 +83,8 @@ pub fn request_facts(enrollment: &Enrollment) -> policy::Request {
             key: enrollment.key.hex(),
             role: enrollment.role.as_str().to_owned(),
             wanted_name: enrollment.wanted_name.clone(),
-            assurance: enrollment.assurance as u8,
+            assurance: enrollment.assurance.level() as u8,
+            assurance_of: assurance_of(enrollment.assurance),
             claims: policy_claims(&enrollment.claims),
             attributes: enrollment.attributes.clone(),
             // The address of the request says nothing about the person who decides now.
@@ -92,6 +95,12 @@ pub fn request_facts(enrollment: &Enrollment) -> policy::Request {
         approvals_wanted: enrollment.approvals_wanted,
         approval: None,
     }
+}
+
+/// What an assurance is of, as a policy value.
+#[must_use]
+pub fn assurance_of(assurance: Assurance) -> Option<String> {
+    assurance.of().map(|of| of.as_str().to_owned())
 }
 
 /// Claims as policy values.

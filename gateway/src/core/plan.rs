@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use pki::{
-    AssuranceLevel, Identity, IssueError, IssuingCa, KeyDigest, LeafRequest, LintError, Linted, ListsUrl, Name, Role,
+    Assurance, Identity, IssueError, IssuingCa, KeyDigest, LeafRequest, LintError, Linted, ListsUrl, Name, Role,
     Serial, SubjectKey, TrustDomain, UnixTime,
 };
 use policy::{Action, Grant};
@@ -163,7 +163,7 @@ pub struct LeafSpec<'a> {
     /// Its possession must be proven.
     pub key: SubjectKey,
     /// As a certificate policy OID.
-    pub assurance: AssuranceLevel,
+    pub assurance: Assurance,
     /// As a certificate policy OID.
     pub admitted_by: AdmittedBy,
 }
@@ -260,7 +260,7 @@ pub struct Draft {
     linted: Linted,
     key: KeyDigest,
     issuer: KeyDigest,
-    assurance: AssuranceLevel,
+    assurance: Assurance,
     kind: LeafKind,
     rules: Vec<String>,
 }

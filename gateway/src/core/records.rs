@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use pki::{AssuranceLevel, KeyDigest, Role, Serial, UnixTime};
+use pki::{Assurance, KeyDigest, Role, Serial, UnixTime};
 use serde::{Deserialize, Serialize};
 
 use self::text::{assurance, base64_bytes, digest, nonce, role, serial};
 pub use self::{
     claim::Claim,
     device::{CountedBack, DeviceHolder},
+    kept_name::KeptName,
     lock::{Lock, LockKind},
     run::{Convergence, Run},
     tunnel::{ServiceRecord, TunnelRecord},
@@ -16,6 +17,7 @@ pub use self::{
 
 mod claim;
 mod device;
+mod kept_name;
 mod lock;
 mod run;
 pub(super) mod text;
@@ -178,11 +180,14 @@ pub struct Enrollment {
     pub name: Option<String>,
     /// What attestors vouch for.
     pub claims: BTreeMap<String, Claim>,
+    /// What its evidence says and nobody vouches for.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub stated: BTreeMap<String, String>,
     /// Unverified attributes.
     pub attributes: BTreeMap<String, String>,
     /// How well the key is protected, as proven.
     #[serde(with = "assurance")]
-    pub assurance: AssuranceLevel,
+    pub assurance: Assurance,
     /// The network prefix it came from.
     pub source: String,
     /// The pin that its holder verified. It does not change when another root becomes active, so the waiting code stays the same.
@@ -352,11 +357,14 @@ pub struct Subject {
     pub created: UnixSecs,
     /// What attestors vouched for when it was admitted.
     pub claims: BTreeMap<String, Claim>,
+    /// What its evidence says and nobody vouches for.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub stated: BTreeMap<String, String>,
     /// What it said of itself.
     pub attributes: BTreeMap<String, String>,
     /// Assurance at the admission; decisions use that of the key in use ([`Lineage::assurance`]).
     #[serde(with = "assurance")]
-    pub assurance: AssuranceLevel,
+    pub assurance: Assurance,
     /// How it was admitted.
     pub admitted_by: AdmittedBy,
     /// The people who approved, in order; empty if the policy admitted it.
@@ -370,23 +378,6 @@ pub struct Subject {
     /// The new name in a renaming, which takes effect with the first use of a certificate that has it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub renaming: Option<String>,
-}
-
-/// A reserved name: a machine is being renamed to it, or was renamed from it and has unexpired certificates with it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct KeptName {
-    /// The lineage of that machine.
-    pub lineage: String,
-    /// Expiry of the last certificate with this name; absent while a renaming to it is pending.
-    pub until: Option<UnixSecs>,
-}
-
-impl KeptName {
-    /// Whether it is still reserved.
-    #[must_use]
-    pub fn is_kept(&self, now: UnixTime) -> bool {
-        self.until.is_none_or(|until| now.secs() <= until.0)
-    }
 }
 
 /// Reference to a certificate in a lineage.
@@ -407,7 +398,7 @@ pub struct CertRef {
     pub not_after: UnixSecs,
     /// Assurance of this key, as proven at issue.
     #[serde(default = "text::of_a_key", with = "assurance")]
-    pub assurance: AssuranceLevel,
+    pub assurance: Assurance,
 }
 
 /// The chain of certificates descended from one enrollment.
@@ -461,7 +452,7 @@ pub struct Lineage {
 impl Lineage {
     /// Assurance of the key in use: that of the current certificate, or of the pending first one.
     #[must_use]
-    pub fn assurance(&self) -> Option<AssuranceLevel> {
+    pub fn assurance(&self) -> Option<Assurance> {
         self.current.as_ref().or(self.pending.as_ref()).map(|cert| cert.assurance)
     }
 }

@@ -1,6 +1,6 @@
 //! Decides a renewal: a new key for a lineage, by the current policy and the evidence of this request.
 
-use pki::{AssuranceLevel, Serial, SubjectKey, UnixTime};
+use pki::{Assurance, Serial, SubjectKey, UnixTime};
 use policy::{Reattest, Ruleset, Without};
 
 use super::{
@@ -9,7 +9,7 @@ use super::{
     change::Changes,
     device::{KnownDevices, LowerCount},
     evidence::{Claims, DeviceClaims, Judged, Reject},
-    facts::{policy_claims, principal},
+    facts::{assurance_of, policy_claims, principal},
     keys, name,
     plan::{self, Common, LeafKind, LeafSpec, Plan, Terms},
     records::{Certificate, Seen, Shown, Subject},
@@ -76,14 +76,15 @@ pub fn decide(
     }
     of_the_caller(caller, &asked.judged.claims, asked.devices)?;
     let mut subject = caller.subject.record.clone();
-    subjects::remember(&mut subject, &asked.judged.claims.values, &asked.judged.shown, &asked.judged.again);
+    let Judged { claims, stated, shown, again, .. } = &asked.judged;
+    subjects::remember(&mut subject, &claims.values, stated, shown, again);
     let lower = LowerCount::of(&caller.subject.record.claims, &asked.judged.claims.values, asked.devices);
     let grant = match policy::decide(rules, &ask(caller, &subject, asked.judged.claims.assurance, now)) {
         policy::Decision::Allowed(grant) => grant,
         policy::Decision::Denied(denial) => return Err(Refusal::Denied { rules: denial.rules, action: "renew" }),
     };
     let lapsed = lapsed(&subject, grant.reattest(), asked.only_admit, now)?;
-    let assurance = if lapsed.is_empty() { asked.judged.claims.assurance } else { AssuranceLevel::Software };
+    let assurance = if lapsed.is_empty() { asked.judged.claims.assurance } else { Assurance::SOFTWARE };
     // A renaming takes effect with the first use of this certificate.
     let takes = subject.renaming.as_deref().filter(|name| asked.takes == Some(name));
     let name = name::known(takes.unwrap_or(&subject.name))?;
@@ -142,7 +143,7 @@ fn attested(
     (mut subject, lapsed): (Subject, Vec<Shown>),
     judged: Judged,
     (prefixes, devices): (&[(&str, &str)], &[DeviceClaims]),
-    assurance: AssuranceLevel,
+    assurance: Assurance,
 ) {
     let kinds = |shown: &[Shown]| shown.iter().map(|shown| shown.kind.as_str()).collect::<Vec<_>>().join(",");
     let identity = caller.identity.to_string();
@@ -153,11 +154,12 @@ fn attested(
         let lapses = |name: &String| prefixes.iter().any(|(kind, prefix)| gone(kind) && subjects::is_of(name, prefix));
         let is_device = |name: &String| devices.iter().any(|claims| claims.device == *name);
         subject.claims.retain(|name, _| is_device(name) || !lapses(name));
+        subject.stated.retain(|name, _| !lapses(name));
         let event = StandingEvent::EvidenceLapsed { identity: identity.clone(), kinds: kinds(&lapsed) };
         changes.event(Event::Standing(event));
     }
     if !judged.shown.is_empty() {
-        let (kinds, assurance) = (kinds(&judged.shown), assurance.as_str());
+        let kinds = kinds(&judged.shown);
         changes.event(Event::Standing(StandingEvent::EvidenceTaken { identity, kinds, assurance }));
     }
     if !(judged.shown.is_empty() && lapsed.is_empty()) {
@@ -167,10 +169,11 @@ fn attested(
 }
 
 /// The question for the policy: about the machine, by what is proven now and known of it.
-fn ask(caller: &Caller, subject: &Subject, assurance: AssuranceLevel, now: UnixTime) -> policy::Ask {
+fn ask(caller: &Caller, subject: &Subject, assurance: Assurance, now: UnixTime) -> policy::Ask {
     let principal = match principal(caller, now) {
         policy::Principal::Machine(machine) => policy::Principal::Machine(policy::Machine {
-            assurance: assurance as u8,
+            assurance: assurance.level() as u8,
+            assurance_of: assurance_of(assurance),
             claims: policy_claims(&subject.claims),
             ..machine
         }),

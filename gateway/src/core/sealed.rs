@@ -4,7 +4,7 @@
 //! It is not part of the lineage's succession: it is never current or pending, it is not accepted as a client certificate, and it ends
 //! with the machine's own certificate. The lineage records the newest two; all others are on the CRL.
 
-use pki::{AssuranceLevel, Identity, Serial, SubjectKey, UnixTime};
+use pki::{Assurance, Identity, Serial, SubjectKey, UnixTime};
 
 use super::{
     admission::Caller,
@@ -68,7 +68,7 @@ pub fn decide(
         name: identity.name.clone(),
         key: key.clone(),
         // evidence was for the machine's own key, not for this one
-        assurance: AssuranceLevel::Software,
+        assurance: Assurance::SOFTWARE,
         admitted_by: subject.admitted_by,
     };
     let serial = Serial::from_entropy(serial);

@@ -144,7 +144,7 @@ mod tests {
 
     fn cert(issuer: u8, generation: u64, not_after: u64) -> Option<CertRef> {
         let serial = Serial::from_entropy([7; 16]);
-        let (assurance, not_after) = (pki::AssuranceLevel::Software, UnixSecs(not_after));
+        let (assurance, not_after) = (pki::Assurance::SOFTWARE, UnixSecs(not_after));
         Some(CertRef { serial, key: key(99), issuer: key(issuer), generation, not_after, assurance })
     }
 

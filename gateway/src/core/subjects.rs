@@ -57,18 +57,23 @@ pub fn remove(changes: &mut Changes, seen: &Seen<Subject>) {
 pub fn remember(
     subject: &mut Subject,
     claims: &BTreeMap<String, Claim>,
+    stated: &BTreeMap<String, String>,
     shown: &[Shown],
     again: &[(&'static str, &'static str)],
 ) {
     for (kind, prefix) in again {
         let Some(piece) = shown.iter().find(|piece| piece.kind == *kind) else { continue };
-        subject.claims.retain(|name, _| !is_of(name, prefix));
-        subject
-            .claims
-            .extend(claims.iter().filter(|(name, _)| is_of(name, prefix)).map(|(k, v)| (k.clone(), v.clone())));
+        replace(&mut subject.claims, claims, prefix);
+        replace(&mut subject.stated, stated, prefix);
         subject.evidence.retain(|known| known.kind != *kind);
         subject.evidence.push(piece.clone());
     }
+}
+
+/// What there is of the attestor with this prefix takes the place of what was known of it.
+fn replace<T: Clone>(known: &mut BTreeMap<String, T>, by: &BTreeMap<String, T>, prefix: &str) {
+    known.retain(|name, _| !is_of(name, prefix));
+    known.extend(by.iter().filter(|(name, _)| is_of(name, prefix)).map(|(k, v)| (k.clone(), v.clone())));
 }
 
 /// Whether a claim is of the attestor with this prefix.
@@ -115,8 +120,9 @@ pub fn sample(role: pki::Role, name: &str, lineage: &str, owner: Option<&str>) -
         owner: owner.map(|text| text.to_owned().into()),
         created: UnixSecs(0),
         claims: BTreeMap::new(),
+        stated: BTreeMap::new(),
         attributes: BTreeMap::new(),
-        assurance: pki::AssuranceLevel::Software,
+        assurance: pki::Assurance::SOFTWARE,
         admitted_by: AdmittedBy::Policy,
         evidence: vec![],
         approvers: vec![],

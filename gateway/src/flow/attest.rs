@@ -167,6 +167,7 @@ impl OpenedEvidence<'_> {
                 }
             };
             claims.push(vouched.claims);
+            judged.stated.extend(vouched.stated);
             judged.rest_on(cleared);
             judged.spend(vouched.spends);
             if piece.chosen.renewal() == Renewal::Proves {

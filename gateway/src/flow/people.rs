@@ -289,6 +289,7 @@ fn view(enrollment: Enrollment) -> RequestDetails {
         key: enrollment.key.hex(),
         algorithm: algorithm.unwrap_or_default(),
         verified: texts(&enrollment.claims),
+        stated: enrollment.stated,
         claimed: enrollment.attributes,
         assurance: enrollment.assurance,
         source: enrollment.source,

@@ -186,6 +186,7 @@ pub(super) fn view(shell: &Shell, look: &Look, records: SubjectRecords) -> Resul
         tunnel,
         locks: locks.into_found().map(lock_view).collect(),
         verified: texts(&subject.claims),
+        stated: subject.stated,
         claimed: subject.attributes,
         convergence: convergence.map(|seen| seen.record),
         name: subject.name,

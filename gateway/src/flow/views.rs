@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, net::IpAddr};
 
-use pki::{AssuranceLevel, Role, Serial};
+use pki::{Assurance, Role, Serial};
 
 use crate::core::records::{Convergence, LockKind};
 
@@ -44,7 +44,7 @@ pub struct SubjectDetails {
     /// Whether the person named as owner was removed or never existed.
     pub owner_gone: bool,
     /// How far it is proven.
-    pub assurance: AssuranceLevel,
+    pub assurance: Assurance,
     /// Its lineage.
     pub lineage: String,
     /// Serial of the certificate in use.
@@ -65,6 +65,8 @@ pub struct SubjectDetails {
     pub tunnel: Option<TunnelDetails>,
     /// What was verified about it.
     pub verified: BTreeMap<String, String>,
+    /// What its evidence says and nobody vouches for.
+    pub stated: BTreeMap<String, String>,
     /// What it claimed.
     pub claimed: BTreeMap<String, String>,
     /// The last run of a configuration tool on it.
@@ -199,10 +201,12 @@ pub struct RequestDetails {
     pub algorithm: String,
     /// What was verified about it.
     pub verified: BTreeMap<String, String>,
+    /// What its evidence says and nobody vouches for.
+    pub stated: BTreeMap<String, String>,
     /// What it claims.
     pub claimed: BTreeMap<String, String>,
     /// How far it is proven.
-    pub assurance: AssuranceLevel,
+    pub assurance: Assurance,
     /// Where it came from.
     pub source: String,
     /// When, in seconds since the Unix epoch.

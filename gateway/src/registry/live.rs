@@ -481,7 +481,7 @@ impl Drop for ConnGuard {
 mod tests {
     use std::net::Ipv4Addr;
 
-    use pki::AssuranceLevel;
+    use pki::Assurance;
 
     use super::*;
 
@@ -493,7 +493,7 @@ mod tests {
             spki: vec![key],
             not_before: UnixTime::new(0),
             not_after: UnixTime::new(not_after),
-            assurance: AssuranceLevel::Software,
+            assurance: Assurance::SOFTWARE,
         }
     }
 

@@ -226,7 +226,7 @@ impl Tunnels {
 mod tests {
     use std::net::{IpAddr, Ipv4Addr};
 
-    use pki::{AssuranceLevel, Peer, Serial};
+    use pki::{Assurance, Peer, Serial};
     use tokio::sync::mpsc;
     use transport::{mux::LastHeard, streams::StreamCount};
 
@@ -244,7 +244,7 @@ mod tests {
             spki: vec![],
             not_before: UnixTime::new(not_before),
             not_after: UnixTime::new(u64::MAX),
-            assurance: AssuranceLevel::Software,
+            assurance: Assurance::SOFTWARE,
         }
     }
 

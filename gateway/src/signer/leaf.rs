@@ -3,8 +3,7 @@
 use std::fmt;
 
 use pki::{
-    AdmittedBy, AssuranceLevel, BACKDATE, GatewayName, Identity, KeyAlgorithm, LeafRequest, Name, Role, Serial,
-    SoftwareKey,
+    AdmittedBy, Assurance, BACKDATE, GatewayName, Identity, KeyAlgorithm, LeafRequest, Name, Role, Serial, SoftwareKey,
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use zeroize::Zeroizing;
@@ -45,7 +44,7 @@ impl LeafKey {
             identity: Identity { domain: set.domain().clone(), role: Role::Gateway, name: name.clone() },
             serial: Serial::from_entropy(entropy.bytes()),
             lifetime: validity.until.since(at),
-            assurance: AssuranceLevel::Software,
+            assurance: Assurance::SOFTWARE,
             admitted_by: AdmittedBy::Bootstrap,
             gateway_names: names,
         };

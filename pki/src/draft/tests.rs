@@ -3,6 +3,7 @@
 use super::*;
 use crate::cert::Certificate;
 use crate::key::{CaKey, KeyAlgorithm, SignError, SoftwareKey};
+use crate::profile::AssuranceLevel;
 use crate::testing::{HOUR, NOW, key, leaf_request, serial, world, world_named};
 use crate::verify_chain;
 
@@ -50,9 +51,30 @@ fn issued_says_what_the_bytes_say() {
         assert_eq!((cert.not_before(), cert.not_after()), (issued.not_before, issued.not_after));
         assert_eq!(cert.uris(), [uri]);
         assert_eq!(cert.key().digest(), issued.key);
-        assert_eq!(cert.assurances(), [AssuranceLevel::Software]);
+        assert_eq!((cert.assurances(), cert.assurances_of()), (vec![AssuranceLevel::Software], vec![]));
         assert_eq!(cert.issuer(), Certificate::read(world.ca(role).cert_der()).unwrap().subject());
         assert_eq!(issued.issuer, role);
+    }
+}
+
+/// A leaf says of what its assurance is, and whoever verifies it reads that.
+#[test]
+fn the_certificate_says_what_is_in_hardware() {
+    let world = world();
+    for assurance in [
+        Assurance::NONE,
+        Assurance::SOFTWARE,
+        Assurance::hardware(AssuranceOf::Host),
+        Assurance::hardware(AssuranceOf::Key),
+        Assurance::measured(AssuranceOf::Host),
+        Assurance::measured(AssuranceOf::Key),
+        Assurance::parse("hardware").unwrap(),
+    ] {
+        let request = LeafRequest { assurance, ..leaf_request("spiffe://lab/machine/m") };
+        let issued = draft(request, NOW).lint().unwrap().issue(world.ca(Role::Machine)).unwrap();
+        let above = [world.ca(Role::Machine).cert_der()];
+        let peer = crate::verify_peer(&issued.der, &above, &world.anchors(), &[Role::Machine], NOW).unwrap();
+        assert_eq!(peer.assurance, assurance);
     }
 }
 

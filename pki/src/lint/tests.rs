@@ -8,7 +8,7 @@ use rcgen::{
 };
 
 use super::*;
-use crate::profile::{AdmittedBy, AssuranceLevel};
+use crate::profile::{AdmittedBy, AssuranceLevel, AssuranceOf};
 use crate::testing::{HOUR, NOW, leaf_params};
 use crate::{LeafRequest, draft};
 
@@ -18,10 +18,14 @@ const GATEWAY: &str = "spiffe://lab/gateway/g";
 
 #[track_caller]
 fn bent(uri: &str, bend: impl FnOnce(&mut CertificateParams), want: &LintError) {
+    assert_eq!(linted(uri, bend), Err(want.clone()));
+}
+
+fn linted(uri: &str, bend: impl FnOnce(&mut CertificateParams)) -> Result<(), LintError> {
     let (mut params, key) = leaf_params(uri);
     bend(&mut params);
     let identity = Identity::parse(uri).unwrap();
-    let got = check(&Candidate {
+    check(&Candidate {
         params: &params,
         key: &key,
         identity: &identity,
@@ -29,8 +33,7 @@ fn bent(uri: &str, bend: impl FnOnce(&mut CertificateParams), want: &LintError) 
         list: None,
         not_before: NOW.minus(BACKDATE),
         not_after: NOW.plus(24 * HOUR),
-    });
-    assert_eq!(got, Err(want.clone()));
+    })
 }
 
 #[test]
@@ -164,6 +167,22 @@ fn policies() {
     );
     bent(MACHINE, |p| p.custom_extensions = vec![policies(&[&level, &class, &class])], &LintError::Policies);
     bent(MACHINE, |p| p.custom_extensions = vec![policies(&[&level, &Role::Machine.oid()])], &LintError::Policies);
+    let (hard, of) = (AssuranceLevel::Hardware.oid(), AssuranceOf::ALL.map(AssuranceOf::oid));
+    for (bad, oids) in [
+        (false, &[&hard[..], &class] as &[&[u8]]),
+        (false, &[&hard, &class, &of[0]]),
+        (false, &[&AssuranceLevel::Measured.oid(), &class, &of[1]]),
+        // Of nothing, of a key that is not in hardware, of both, of an unknown thing.
+        (true, &[&class, &of[0]]),
+        (true, &[&level, &class, &of[1]]),
+        (true, &[&hard, &class, &of[0], &of[1]]),
+        (true, &[&hard, &class, &of[0], &of[0]]),
+        (true, &[&hard, &class, &oid::ours(oid::ASSURANCE_OF, 3)]),
+        (true, &[&hard, &of[0], &of[1]]),
+    ] {
+        let want = if bad { Err(LintError::Policies) } else { Ok(()) };
+        assert_eq!(linted(MACHINE, |p| p.custom_extensions = vec![policies(oids)]), want, "{oids:?}");
+    }
     bent(MACHINE, |p| p.custom_extensions[0].set_criticality(true), &LintError::Policies);
     bent(MACHINE, |p| p.custom_extensions.push(policies(&[&level, &class])), &LintError::Policies);
 }

@@ -12,6 +12,7 @@ use super::*;
 use crate::ca::IssuingCa;
 use crate::cert::{CERT_MAX, CertFault};
 use crate::key::SubjectKey;
+use crate::profile::AssuranceOf;
 use crate::testing::{HOUR, NOW, World, key, leaf_params, serial, world, world_named};
 use crate::{Role, draft, oid};
 
@@ -40,7 +41,7 @@ fn machines_and_people() {
         assert_eq!(peer.identity.to_string(), text);
         assert_eq!((peer.serial, peer.key), (issued.serial, issued.key));
         assert_eq!((peer.not_before, peer.not_after), (issued.not_before, issued.not_after));
-        assert_eq!(peer.assurance, AssuranceLevel::Software);
+        assert_eq!(peer.assurance, Assurance::SOFTWARE);
         assert_eq!(SubjectKey::from_spki_der(&peer.spki).unwrap().digest(), issued.key);
         let root = world.root.cert_der();
         assert_eq!(verify_peer(&issued.der, &[root, ca], &world.anchors(), &[role], NOW), Ok(peer));
@@ -224,6 +225,20 @@ fn serials_and_assurance() {
     let two = levels(&[AssuranceLevel::None, AssuranceLevel::Measured]);
     bent(|p| p.custom_extensions = two, Err(PeerError::Assurance { found: 2 }));
     bent(|p| p.custom_extensions = Vec::new(), Ok(()));
+    let (hard, soft) = (AssuranceLevel::Hardware.oid(), AssuranceLevel::Software.oid());
+    let [host, key] = AssuranceOf::ALL.map(AssuranceOf::oid);
+    for (oids, want) in [
+        (&[&hard[..]] as &[&[u8]], Ok(())),
+        (&[&hard, &host], Ok(())),
+        (&[&key, &hard], Ok(())),
+        (&[&hard, &host, &key], Err(PeerError::AssuranceOf)),
+        (&[&hard, &host, &host], Err(PeerError::AssuranceOf)),
+        (&[&soft, &key], Err(PeerError::AssuranceOf)),
+        (&[&host], Err(PeerError::AssuranceOf)),
+    ] {
+        let policies = vec![custom(&oid::CERTIFICATE_POLICIES, false, &oid::policies(oids))];
+        bent(|p| p.custom_extensions = policies, want);
+    }
 }
 
 /// A CA below the world's root or below another CA, bent.

@@ -20,6 +20,7 @@ fn newcomer() -> Newcomer {
         role: "machine".into(),
         wanted_name: Some("edge-7".into()),
         assurance: 2,
+        assurance_of: Some("host".into()),
         claims: BTreeMap::from([
             ("token_id".into(), "t-1".into()),
             ("prior_expired_for".into(), Claim::Number(i64::MIN)),
@@ -38,6 +39,7 @@ fn machine() -> Machine {
         owner: Some("bob".into()),
         labels: BTreeMap::from([("site".into(), "oslo".into()), ("a".into(), "b=c".into())]),
         assurance: 3,
+        assurance_of: Some("key".into()),
         lineage_age: u64::MAX,
         admitted_by: Some("ann".into()),
         claims: BTreeMap::from([("token_id".into(), "t-1".into())]),
@@ -239,6 +241,7 @@ fn bad_facts_deny() {
     for (ask, want) in [
         (with(|n| n.role = "gateway".into()), "the role `gateway` is neither `machine` nor `person`"),
         (with(|n| n.assurance = 4), "the assurance 4 is not between 0 and 3"),
+        (with(|n| n.assurance_of = Some("tpm".into())), "the assurance is of `tpm` and must be of `host` or `key`"),
         (with(|n| drop(n.claims.insert("rogue".into(), true.into()))), "the claim `rogue` is declared by no attestor"),
         (
             with(|n| drop(n.claims.insert("token_id".into(), 7.into()))),
@@ -352,6 +355,8 @@ fn facts_reach_the_rules() {
         ("principal has wanted_name && principal.wanted_name == \"edge-7\"", true),
         ("principal.assurance >= 2", true),
         ("principal.assurance >= 3", false),
+        ("principal has assurance_of && principal.assurance_of == \"host\"", true),
+        ("principal has assurance_of && principal.assurance_of == \"key\"", false),
         ("principal.claims has token_id && principal.claims.token_id == \"t-1\"", true),
         ("principal.claims has token_by", false),
         ("principal.claims has secure_boot && principal.claims.secure_boot", true),

@@ -115,13 +115,14 @@ impl Vocabulary {
     }
 
     fn add_machine(&self, entities: &mut Vec<Entity>, machine: &Machine) -> Result<EntityUid, BadFacts> {
-        let mut attributes = Attributes::with_capacity(9);
+        let mut attributes = Attributes::with_capacity(10);
         attributes.insert("name".into(), text(&machine.name));
         if let Some(owner) = &machine.owner {
             attributes.insert("owner".into(), self.person_ref(owner));
         }
         attributes.insert("labels".into(), pairs(&machine.labels)?);
         attributes.insert("assurance".into(), assurance(machine.assurance)?);
+        assured_of(&mut attributes, machine.assurance_of.as_deref())?;
         attributes.insert("locked".into(), RestrictedExpression::new_bool(machine.locked));
         attributes.insert("forked".into(), RestrictedExpression::new_bool(machine.forked));
         attributes.insert("lineage_age".into(), number(machine.lineage_age));
@@ -178,13 +179,14 @@ impl Vocabulary {
     }
 
     fn newcomer(&self, newcomer: &Newcomer) -> Result<Attributes, BadFacts> {
-        let mut attributes = Attributes::with_capacity(11);
+        let mut attributes = Attributes::with_capacity(12);
         attributes.insert("key".into(), text(&newcomer.key));
         attributes.insert("role".into(), self.role(&newcomer.role)?);
         if let Some(name) = &newcomer.wanted_name {
             attributes.insert("wanted_name".into(), text(name));
         }
         attributes.insert("assurance".into(), assurance(newcomer.assurance)?);
+        assured_of(&mut attributes, newcomer.assurance_of.as_deref())?;
         attributes.insert("claims".into(), self.claims(&newcomer.claims)?);
         attributes.insert("self_reported".into(), pairs(&newcomer.attributes)?);
         if let Some(source) = newcomer.source {
@@ -243,6 +245,18 @@ fn assurance(level: u8) -> Result<RestrictedExpression, BadFacts> {
     match level {
         0..=3 => Ok(RestrictedExpression::new_long(i64::from(level))),
         _ => Err(BadFacts::Assurance { level }),
+    }
+}
+
+/// What the assurance is of, if that is known.
+fn assured_of(attributes: &mut Attributes, of: Option<&str>) -> Result<(), BadFacts> {
+    match of {
+        None => Ok(()),
+        Some(of @ ("host" | "key")) => {
+            attributes.insert("assurance_of".into(), text(of));
+            Ok(())
+        }
+        Some(of) => Err(BadFacts::AssuranceOf { of: of.to_owned() }),
     }
 }
 

@@ -9,7 +9,7 @@ use super::{Draft, names_action};
 use crate::complaint::Complaint;
 
 /// Attributes of a newcomer that the gateway or an attestor has verified. A rule may admit because of any of them.
-const CHECKED: [&str; 5] = ["assurance", "claims", "key", "known", "source"];
+const CHECKED: [&str; 6] = ["assurance", "assurance_of", "claims", "key", "known", "source"];
 
 /// Checks each rule by itself.
 pub(super) fn give(drafts: &[Draft<'_>], enroll: Option<&EntityUid>) -> Vec<Complaint> {

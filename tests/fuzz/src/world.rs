@@ -13,7 +13,7 @@ use aws_lc_rs::{
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use gateway::core::token::TokenKey;
 use pki::{
-    AdmittedBy, AssuranceLevel, Identity, IssuingCa, LeafRequest, Role, Root, Serial, SoftwareKey, TrustAnchors,
+    AdmittedBy, Assurance, Identity, IssuingCa, LeafRequest, Role, Root, Serial, SoftwareKey, TrustAnchors,
     TrustDomain, UnixTime,
 };
 
@@ -83,7 +83,7 @@ pub fn leaf(role: Role) -> Vec<u8> {
         identity: Identity::parse(&name).expect("a good name"),
         serial: serial(42),
         lifetime: Duration::from_secs(86_400),
-        assurance: AssuranceLevel::Software,
+        assurance: Assurance::SOFTWARE,
         admitted_by: AdmittedBy::Person,
         gateway_names: vec![],
     };

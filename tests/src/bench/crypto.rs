@@ -11,7 +11,7 @@ use aws_lc_rs::signature::{
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use pki::{
-    AdmittedBy, AssuranceLevel, Identity, IssuingCa, KeyAlgorithm, LeafRequest, Role, Root, Serial, SoftwareKey,
+    AdmittedBy, Assurance, Identity, IssuingCa, KeyAlgorithm, LeafRequest, Role, Root, Serial, SoftwareKey,
     TrustDomain, UnixTime,
 };
 
@@ -90,7 +90,7 @@ impl Subject {
             },
             serial: Serial::from_entropy(random()),
             lifetime: Duration::from_secs(86_400),
-            assurance: AssuranceLevel::Software,
+            assurance: Assurance::SOFTWARE,
             admitted_by: AdmittedBy::Policy,
             gateway_names: Vec::new(),
         };

@@ -9,7 +9,7 @@ use crate::{at_the_gate, joined, request_id};
 const DOCUMENT: &str = include_str!("../../../docs/json.md");
 
 /// Members whose value is a map with free names.
-const MAPS: [&str; 4] = ["labels", "claimed", "verified", "detail"];
+const MAPS: [&str; 5] = ["labels", "claimed", "stated", "verified", "detail"];
 
 /// Optional members.
 const SOMETIMES: [&str; 9] =

@@ -6,7 +6,7 @@ use std::process::Command;
 use serde_json::json;
 use tests::cli::Lychgate;
 use tests::gateway::{Gateway, Setup};
-use tests::program::run;
+use tests::program::{built, run};
 use tests::swtpm::{Swtpm, TpmMaker};
 use tests::wait::{PATIENCE, eventually};
 use toml::Table;
@@ -105,6 +105,31 @@ fn a_machine_joins_and_renews_by_its_tpm_alone() {
     assert_eq!(shown()["assurance"], "software");
 }
 
+/// Both the check and the gateway name what cannot be used in the file of anchors, and the others count.
+#[test]
+fn an_anchor_that_cannot_be_used_is_named_and_the_others_count() {
+    let room = tempfile::tempdir().unwrap();
+    let maker = TpmMaker::new(room.path().join("maker"));
+    let tpm = maker.tpm("one");
+    let gateway = trusting(&maker);
+    let alice = gateway.first_person();
+    let anchors = room.path().join("maker/anchors.pem");
+    let broken = "-----BEGIN CERTIFICATE-----\n???\n-----END CERTIFICATE-----\n";
+    fs::write(&anchors, broken.to_owned() + &fs::read_to_string(&anchors).unwrap()).unwrap();
+    let says = format!("[attest.tpm]: {}: certificate 1 cannot be read", anchors.display());
+    let mut check = Command::new(built("lychgate-gateway"));
+    let checked = run(check.arg("check-config").arg("--config").arg(gateway.config()), PATIENCE);
+    assert!(checked.code == 0 && checked.stdout.contains(&format!("warning: {says}")), "{checked:?}");
+    let machine = with(&gateway, "edge-a", &tpm);
+    machine.ok(&["join", &gateway.enroll().url(""), "--pin", &gateway.info().pin, "--name", "edge-a"]);
+    assert_eq!(alice.json(&["machines", "show", "edge-a"])["assurance"], "hardware");
+    assert!(gateway.log().contains(&says), "{}", gateway.log());
+    let mut again = Command::new(built("lychgate-gateway"));
+    fs::write(&anchors, broken).unwrap();
+    let checked = run(again.arg("check-config").arg("--config").arg(gateway.config()), PATIENCE);
+    assert!(checked.stdout.contains("none of the 1 certificates can be used"), "{checked:?}");
+}
+
 #[test]
 fn a_machine_whose_maker_is_not_trusted_waits_for_a_person() {
     let room = tempfile::tempdir().unwrap();
@@ -116,6 +141,20 @@ fn a_machine_whose_maker_is_not_trusted_waits_for_a_person() {
     let id = request_id(&alice, "edge-b");
     let shown = alice.json(&["requests", "show", &id]);
     assert_eq!(shown["verified"]["tpm_chain"], "unknown-issuer", "{shown}");
+    // What its certificate says stands apart from what is verified, for people and in the audit.
+    assert_eq!(
+        (&shown["stated"]["tpm_maker"], &shown["verified"]["tpm_maker"]),
+        (&json!("IBM"), &json!(null)),
+        "{shown}"
+    );
+    assert_eq!(shown["stated"]["tpm_model"], "swtpm", "{shown}");
+    let text = alice.ok(&["requests", "show", &id]);
+    let (verified, stated) = text.split_once("STATED in its evidence, proven by nobody\n").unwrap();
+    assert!(stated.contains("tpm_maker     IBM\n") && !verified.contains("tpm_maker"), "{text}");
+    let asked = audit(&alice, "enrollment.waiting");
+    let said =
+        |row: &serde_json::Value| row["detail"]["stated"].as_str().unwrap_or_default().contains("tpm_maker=\"IBM\"");
+    assert!(asked.iter().any(said), "{asked:?}");
     alice.ok(&["requests", "approve", &id, "--code", &waiting.code]);
     assert_eq!(waiting.join.end_within(PATIENCE).code, 0);
     assert_eq!(alice.json(&["machines", "show", "edge-b"])["assurance"], "software");

@@ -43,6 +43,12 @@ fn a_key_in_the_tpm_joins_renews_and_carries_connections() {
     assert!(key().starts_with("-----BEGIN TSS2 PRIVATE KEY-----"), "{}", key());
     let shown = alice.json(&["machines", "show", "edge-k"]);
     assert_eq!((&shown["assurance"], &shown["verified"]["tpm_key"]), (&"hardware".into(), &"inside".into()), "{shown}");
+    assert_eq!(shown["assurance_of"], "key", "{shown}");
+    assert!(alice.ok(&["machines", "show", "edge-k"]).contains("hardware (key)\n"));
+    let certificate = machine.file("cert.pem");
+    let read = Command::new("openssl").args(["x509", "-noout", "-text", "-in"]).arg(certificate).output().unwrap();
+    let read = String::from_utf8(read.stdout).unwrap();
+    assert!(read.contains(".156070738.4.2\n"), "{read}");
     let status = machine.json(&["status"]);
     crate::json::check("status", &status);
     assert_eq!(status["key_place"], "tpm", "{status}");

@@ -26,10 +26,16 @@ pub struct RequestView {
     pub algorithm: String,
     /// Claims that attestors verified.
     pub verified: BTreeMap<String, String>,
+    /// What its evidence says and nobody vouches for, such as the maker in a certificate that leads to nobody who is trusted.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub stated: BTreeMap<String, String>,
     /// Attributes that the machine reports of itself, unverified.
     pub claimed: BTreeMap<String, String>,
     /// `none`, `software`, `hardware` or `measured`.
     pub assurance: String,
+    /// What is in the hardware: `key`, or `host` if the key is beside it; absent without hardware.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub assurance_of: Option<String>,
     /// The network prefix it came from.
     pub source: String,
     /// When the request was recorded.

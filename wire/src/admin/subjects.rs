@@ -32,6 +32,9 @@ pub struct SubjectView {
     pub owner_gone: bool,
     /// `none`, `software`, `hardware` or `measured`.
     pub assurance: String,
+    /// What is in the hardware: `key`, or `host` if the key is beside it; absent without hardware.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub assurance_of: Option<String>,
     /// The lineage that its certificates belong to.
     pub lineage: String,
     /// Serial in use, hex.
@@ -61,6 +64,9 @@ pub struct SubjectView {
     /// Verified claims.
     #[serde(default)]
     pub verified: BTreeMap<String, String>,
+    /// What its evidence says and nobody vouches for, such as the maker in a certificate that leads to nobody who is trusted.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub stated: BTreeMap<String, String>,
     /// Unverified attributes.
     #[serde(default)]
     pub claimed: BTreeMap<String, String>,

@@ -185,7 +185,7 @@ fn a_token_is_believed_and_spent() {
     assert_eq!((key, &spent.key, spent.until.0), (&record, &for_key(), NOW + 300));
     let Claims { values, assurance, role, names, grants } = vouched.claims;
     assert!(role.is_none() && names.is_empty() && grants.is_none());
-    assert_eq!(assurance, AssuranceLevel::Software);
+    assert_eq!(assurance, Assurance::SOFTWARE);
     let text = |name: &str| values[name].text();
     assert_eq!((text("issuer"), text("subject"), text("bound")), ("ci".into(), "who".into(), "use".into()));
     // For the same key it is a repetition, for another a theft.

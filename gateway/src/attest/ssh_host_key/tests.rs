@@ -177,7 +177,7 @@ fn check(claims: Result<Claims, Refusal>, want: &[(&str, &str)], names: &[&str])
     let got: Vec<(&str, &str)> = got.map(|(name, value)| (name.as_str(), value.as_str())).collect();
     assert_eq!((got.as_slice(), claims.names.as_slice()), (want, names.map_owned().as_slice()));
     assert!(claims.grants.is_none() && claims.role.is_none());
-    assert_eq!(claims.assurance, AssuranceLevel::Software);
+    assert_eq!(claims.assurance, Assurance::SOFTWARE);
 }
 
 trait Owned {

@@ -2,19 +2,22 @@
 
 use std::collections::BTreeMap;
 
-use pki::{AssuranceLevel, EkCertificate, EkChain, EkDevice, Role, UnixTime};
+use pki::{Assurance, AssuranceOf, EkCertificate, EkChain, EkDevice, Role, UnixTime};
 
 use super::{answer::Answered, keys::TpmKeys};
-use crate::core::{evidence::Claims, records::Claim};
+use crate::core::{
+    evidence::{Claims, Vouched},
+    records::Claim,
+};
 
-/// Only what a trusted maker signed is told as maker, model and firmware. What another certificate says is told apart from that, as
-/// `stated`: a rule that names a maker must not believe it.
-pub(super) fn claims(
+/// What is vouched for, and what is only stated. Only what a trusted maker signed is claimed as maker, model and firmware. What another
+/// certificate says of them is stated: a rule that names a maker cannot read it.
+pub(super) fn vouched(
     keys: &TpmKeys,
     answered: &Answered,
     certificate: Option<&EkCertificate>,
     now: UnixTime,
-) -> Claims {
+) -> Vouched {
     let mut values = BTreeMap::new();
     let mut text = |name: &str, value: &str| {
         values.insert(name.to_owned(), Claim::Text(value.to_owned()));
@@ -25,37 +28,33 @@ pub(super) fn claims(
         text("log", log);
     }
     text("secure_boot", answered.secure_boot);
-    let mut assurance = AssuranceLevel::Software;
+    let of = if keys.inside.is_some() { AssuranceOf::Key } else { AssuranceOf::Host };
+    let (mut assurance, mut stated) = (Assurance::SOFTWARE, Vec::new());
     match certificate.map(|certificate| (&certificate.chain, certificate)) {
         None => text("chain", "none"),
         Some((EkChain::UnknownIssuer, certificate)) => {
             text("chain", "unknown-issuer");
-            if let Some(stated) = stated(&certificate.device) {
-                text("stated", &stated);
-            }
+            stated = device(&certificate.device);
         }
         Some((EkChain::Verified { anchor }, certificate)) => {
-            assurance = AssuranceLevel::Hardware;
+            assurance = Assurance::hardware(of);
             text("chain", "verified");
             text("anchor", anchor);
             text("ek_expired", if certificate.not_after < now { "yes" } else { "no" });
-            let EkDevice { maker, model, firmware } = &certificate.device;
-            for (name, value) in [("maker", maker), ("model", model), ("firmware", firmware)] {
-                if let Some(value) = value {
-                    text(name, value);
-                }
-            }
+            device(&certificate.device).into_iter().for_each(|(name, value)| text(name, value));
         }
     }
     values.insert("resets".to_owned(), Claim::Number(answered.resets.into()));
     let clock = i64::try_from(answered.clock).unwrap_or(i64::MAX);
     values.insert("clock".to_owned(), Claim::Number(clock));
-    Claims { values, assurance, role: Some(Role::Machine), names: vec![], grants: None }
+    let claims = Claims { values, assurance, role: Some(Role::Machine), names: vec![], grants: None };
+    let stated = stated.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+    Vouched { stated, ..Vouched::claims(claims) }
 }
 
-/// Maker, model and firmware as a certificate says that nobody vouches for.
-fn stated(device: &EkDevice) -> Option<String> {
-    let EkDevice { maker, model, firmware } = device;
-    let all: Vec<&str> = [maker, model, firmware].into_iter().flatten().map(String::as_str).collect();
-    (!all.is_empty()).then(|| all.join(" "))
+/// What a certificate says of the TPM.
+fn device(of: &EkDevice) -> Vec<(&'static str, &str)> {
+    let EkDevice { maker, model, firmware } = of;
+    let all = [("maker", maker), ("model", model), ("firmware", firmware)];
+    all.into_iter().filter_map(|(name, value)| Some((name, value.as_deref()?))).collect()
 }

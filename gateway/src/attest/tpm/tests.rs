@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use pki::{AssuranceLevel, KeyAlgorithm, Root, Serial, SoftwareKey, TrustAnchors, TrustDomain, UnixTime};
+use pki::{Assurance, AssuranceOf, KeyAlgorithm, Root, Serial, SoftwareKey, TrustAnchors, TrustDomain, UnixTime};
 use policy::Ruleset;
 use wire::evidence::{TPM_CONTEXT, TpmAnswer, TpmQuote, TpmSigned};
 
@@ -11,7 +11,7 @@ use tpm::soft::{AK_HEAD, EK_HEAD, Maker, RESETS, SoftTpm};
 
 use super::*;
 use crate::core::{
-    evidence::{Claims, Document, ENTROPY_LEN, Finding, Purpose},
+    evidence::{Claims, Document, ENTROPY_LEN, Finding, Purpose, Vouched},
     lock::Locks,
     records::Claim,
     requester::Requester,
@@ -153,18 +153,27 @@ impl Story {
         KeyDigest::from_spki_der(&self.tpm.identity_spki())
     }
 
-    /// Both rounds, with an answer that `bend` may change.
+    /// What is claimed after both rounds, with an answer that `bend` may change.
     fn told(
         &self,
         certificates: &[Vec<u8>],
         bend: impl FnOnce(&mut TpmEvidence, &TpmChallenge),
     ) -> Result<Claims, String> {
+        self.vouched(certificates, bend).map(|vouched| vouched.claims)
+    }
+
+    /// The same, with what is only stated.
+    fn vouched(
+        &self,
+        certificates: &[Vec<u8>],
+        bend: impl FnOnce(&mut TpmEvidence, &TpmChallenge),
+    ) -> Result<Vouched, String> {
         let mut body = evidence(&self.tpm, certificates, true);
         let (challenge, kept) = self.judge.ask(&body, self.for_key())?;
         body.answer = Some(answer(&self.tpm, &challenge, &self.for_key(), true));
         bend(&mut body, &challenge);
         match self.judge.step(&body, Some(&kept), self.for_key())? {
-            Step::Done(vouched) => Ok(vouched.claims),
+            Step::Done(vouched) => Ok(*vouched),
             Step::Ask { .. } => panic!("asked twice"),
         }
     }
@@ -191,7 +200,7 @@ fn text(claims: &Claims, name: &str) -> String {
 fn a_tpm_of_a_trusted_maker_is_hardware() {
     let story = Story::new();
     let claims = story.told(&[story.certificate()], |_, _| {}).unwrap();
-    assert_eq!(claims.assurance, AssuranceLevel::Hardware);
+    assert_eq!(claims.assurance, Assurance::hardware(AssuranceOf::Key));
     assert!(claims.grants.is_none() && claims.names.is_empty());
     let ek = tpm::Public::parse(&story.tpm.ek()).unwrap().key().spki_der();
     let ek = KeyDigest::from_spki_der(&ek).hex();
@@ -205,7 +214,6 @@ fn a_tpm_of_a_trusted_maker_is_hardware() {
         ("ek_expired", "no"),
         ("key", "inside"),
         ("secure_boot", "unknown"),
-        ("stated", ""),
     ] {
         assert_eq!(text(&claims, name), value, "{name}");
     }
@@ -217,19 +225,26 @@ fn a_tpm_of_a_trusted_maker_is_hardware() {
 fn a_tpm_that_nobody_vouches_for_is_software() {
     let story = Story::new();
     let claims = story.told(&[], |_, _| {}).unwrap();
-    assert_eq!((claims.assurance, text(&claims, "chain").as_str()), (AssuranceLevel::Software, "none"));
+    assert_eq!((claims.assurance, text(&claims, "chain").as_str()), (Assurance::SOFTWARE, "none"));
     let other = Maker::named("Another CA").certify(&story.tpm, 2050);
-    let claims = story.told(&[other], |_, _| {}).unwrap();
-    let told = ["chain", "maker", "stated"].map(|name| text(&claims, name));
-    assert_eq!(claims.assurance, AssuranceLevel::Software);
-    assert_eq!(told, ["unknown-issuer", "", "IFX SLB9670 0D55"], "no rule may believe a maker that nobody vouches for");
+    let Vouched { claims, stated, .. } = story.vouched(&[other], |_, _| {}).unwrap();
+    let told = ["chain", "anchor", "maker", "model", "firmware"].map(|name| text(&claims, name));
+    assert_eq!(claims.assurance, Assurance::SOFTWARE);
+    assert_eq!(told, ["unknown-issuer", "", "", "", ""], "no rule may believe a maker that nobody vouches for");
+    let want = [("firmware", "0D55"), ("maker", "IFX"), ("model", "SLB9670")];
+    assert_eq!(stated, want.map(|(name, value)| (name.to_owned(), value.to_owned())).into());
+    let vouched = story.vouched(&[story.certificate()], |_, _| {}).unwrap();
+    assert!(vouched.stated.is_empty(), "what a trusted maker signed is claimed");
 }
 
 #[test]
 fn an_expired_certificate_is_told() {
     let story = Story::new();
     let claims = story.told(&[story.maker.certify(&story.tpm, 2024)], |_, _| {}).unwrap();
-    assert_eq!((claims.assurance, text(&claims, "ek_expired").as_str()), (AssuranceLevel::Hardware, "yes"));
+    assert_eq!(
+        (claims.assurance, text(&claims, "ek_expired").as_str()),
+        (Assurance::hardware(AssuranceOf::Key), "yes")
+    );
 }
 
 #[test]
@@ -241,6 +256,7 @@ fn a_key_beside_the_tpm_is_bound_by_the_quote() {
     body.answer = Some(answer(&story.tpm, &challenge, &for_key, false));
     let Ok(Step::Done(vouched)) = story.judge.step(&body, Some(&kept), for_key) else { panic!("refused") };
     assert_eq!(text(&vouched.claims, "key"), "beside");
+    assert_eq!(vouched.claims.assurance, Assurance::hardware(AssuranceOf::Host), "the key can be copied");
     let other = KeyDigest::from_spki_der(b"another");
     let error = story.judge.step(&body, Some(&kept), other).unwrap_err();
     assert!(error.starts_with("tpm-quote-wrong") && error.contains("another key"), "{error}");

@@ -215,11 +215,15 @@ fn an_idevid_is_believed_and_told() {
     let der = std::fs::read(room.path().join("leaf.der")).unwrap();
     assert_eq!(text("fingerprint"), KeyDigest::from_spki_der(&der).hex());
     assert!(claims.names.is_empty() && claims.grants.is_none(), "{claims:?}");
-    assert_eq!((claims.assurance, claims.role), (AssuranceLevel::Software, Some(Role::Machine)));
+    assert_eq!((claims.assurance, claims.role), (Assurance::SOFTWARE, Some(Role::Machine)));
     let declared: Vec<&str> = ROW.claims.iter().map(|(name, _)| *name).collect();
     assert!(claims.values.keys().all(|name| declared.contains(&name.as_str())), "{claims:?}");
     let hardware = room.joins(&format!("{ACME}hardware = true"), &room.body("sha256")).unwrap();
-    assert_eq!(hardware.claims.assurance, AssuranceLevel::Hardware);
+    assert_eq!(
+        hardware.claims.assurance,
+        Assurance::hardware(AssuranceOf::Host),
+        "of another key than the one to be certified"
+    );
 }
 
 #[test]
@@ -328,7 +332,7 @@ fn an_unknown_issuer_is_named() {
     room.refused(ACME, &room.body("sha256"), "x509-issuer", "`CN=other`");
     // A machine that is in goes on, and nothing is said of it.
     let renewed = room.judge(ACME, &room.body("sha256"), renewal()).unwrap();
-    assert!(renewed.claims.values.is_empty() && renewed.claims.assurance == AssuranceLevel::Software, "{renewed:?}");
+    assert!(renewed.claims.values.is_empty() && renewed.claims.assurance == Assurance::SOFTWARE, "{renewed:?}");
     // It may be an issuer whose file cannot be read.
     let two = format!("{ACME}[issuers.beta]\nanchors = 'gone.pem'\n");
     room.unavailable(&two, "gone.pem: it cannot be read");

@@ -1,5 +1,7 @@
 //! Events about requests, names and evidence: what a request or certificate depended on has changed.
 
+use pki::Assurance;
+
 /// An event about a request, name or evidence.
 #[expect(missing_docs, reason = "each variant is documented; its fields are named for what they hold")]
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,7 +15,7 @@ pub enum StandingEvent {
     /// A renamed machine now uses its new name.
     SubjectRenamed { identity: String, before: String },
     /// Evidence was accepted at a renewal.
-    EvidenceTaken { identity: String, kinds: String, assurance: &'static str },
+    EvidenceTaken { identity: String, kinds: String, assurance: Assurance },
     /// Evidence that the policy requires again was missing at a renewal: its claims were dropped.
     EvidenceLapsed { identity: String, kinds: String },
     /// A machine that was wiped came back as itself by its device.
@@ -50,7 +52,9 @@ impl StandingEvent {
             Self::EnrollmentWithdrawn { enrollment } => (enrollment, vec![], vec![]),
             Self::SubjectRenamed { identity, before } => (identity, vec![], vec![("before", before)]),
             Self::EvidenceTaken { identity, kinds, assurance } => {
-                (identity, vec![], vec![("kinds", kinds), ("assurance", assurance.to_owned())])
+                let fields = [("kinds", kinds), ("assurance", assurance.level().as_str().to_owned())];
+                let of = assurance.of().map(|of| ("assurance_of", of.as_str().to_owned()));
+                (identity, vec![], fields.into_iter().chain(of).collect())
             }
             Self::DeviceReturned { identity, lineage, enrollment } => {
                 (identity, vec![], vec![("lineage", lineage), ("enrollment", enrollment)])

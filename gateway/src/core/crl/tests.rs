@@ -31,7 +31,7 @@ fn reference(number: u8) -> CertRef {
         issuer: cert.issuer,
         generation: 1,
         not_after: cert.not_after,
-        assurance: pki::AssuranceLevel::Software,
+        assurance: pki::Assurance::SOFTWARE,
     }
 }
 

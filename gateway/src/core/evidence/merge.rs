@@ -46,7 +46,7 @@ pub fn merge(all: impl IntoIterator<Item = Claims>) -> Result<Claims, Reject> {
 mod tests {
     use std::collections::BTreeMap;
 
-    use pki::{AssuranceLevel, Role};
+    use pki::{Assurance, Role};
 
     use super::*;
     use crate::core::{evidence::Grants, records::Claim};
@@ -66,7 +66,7 @@ mod tests {
                     });
                     all.push(Claims {
                         values: BTreeMap::from([(format!("claim_{id}"), Claim::Bool(true))]),
-                        assurance: AssuranceLevel::Software,
+                        assurance: Assurance::SOFTWARE,
                         role,
                         names: names.iter().map(|&name| name.to_owned()).collect(),
                         grants,

@@ -1,6 +1,6 @@
 //! Values of other crates in records: as the text that is shown for them.
 
-use pki::{AssuranceLevel, KeyDigest, Role, Serial};
+use pki::{Assurance, KeyDigest, Role, Serial};
 use serde::{Deserialize, Deserializer, Serializer};
 
 pub mod role {
@@ -40,19 +40,19 @@ pub mod serial {
 }
 
 /// Of a key of which nothing else was proven.
-pub const fn of_a_key() -> AssuranceLevel {
-    AssuranceLevel::Software
+pub const fn of_a_key() -> Assurance {
+    Assurance::SOFTWARE
 }
 
 pub mod assurance {
-    use super::{AssuranceLevel, Deserialize, Deserializer, Serializer, parsed};
+    use super::{Assurance, Deserialize, Deserializer, Serializer, parsed};
 
-    pub fn serialize<S: Serializer>(level: &AssuranceLevel, to: S) -> Result<S::Ok, S::Error> {
-        to.serialize_str(level.as_str())
+    pub fn serialize<S: Serializer>(assurance: &Assurance, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(assurance)
     }
 
-    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<AssuranceLevel, D::Error> {
-        parsed(&String::deserialize(from)?, |text| AssuranceLevel::parse(text).ok())
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Assurance, D::Error> {
+        parsed(&String::deserialize(from)?, |text| Assurance::parse(text).ok())
     }
 }
 

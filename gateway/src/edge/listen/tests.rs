@@ -10,7 +10,7 @@ use std::{
 
 use axum::{Extension, routing::get};
 use pki::{
-    AdmittedBy, AssuranceLevel, GatewayName, Identity, KeyAlgorithm, LeafRequest, Name, Role, Serial, SoftwareKey,
+    AdmittedBy, Assurance, GatewayName, Identity, KeyAlgorithm, LeafRequest, Name, Role, Serial, SoftwareKey,
     TrustDomain,
 };
 use rustls::{ClientConfig, RootCertStore, version::TLS13};
@@ -238,7 +238,7 @@ impl Holder {
             identity: identity.clone(),
             serial: Serial::from_entropy(entropy.bytes()),
             lifetime: life,
-            assurance: AssuranceLevel::Software,
+            assurance: Assurance::SOFTWARE,
             admitted_by: AdmittedBy::Policy,
             gateway_names: match role {
                 Role::Gateway => vec![GatewayName::Dns(MANAGE.to_owned())],

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use pki::{AdmittedBy, AssuranceLevel, Identity, KeyAlgorithm, LeafRequest, TrustDomain, UnixTime};
+use pki::{AdmittedBy, Assurance, Identity, KeyAlgorithm, LeafRequest, TrustDomain, UnixTime};
 
 use crate::{
     ports::clock::FakeClock,
@@ -76,7 +76,7 @@ fn leaf(set: &Authority, now: UnixTime) -> Vec<u8> {
         identity: Identity::parse("spiffe://td.example/machine/m-1").unwrap(),
         serial: Serial::from_entropy([7; 16]),
         lifetime: DAY,
-        assurance: AssuranceLevel::Software,
+        assurance: Assurance::SOFTWARE,
         admitted_by: AdmittedBy::Policy,
         gateway_names: vec![],
     };

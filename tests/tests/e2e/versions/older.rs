@@ -16,7 +16,7 @@ use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use pki::{
-    AdmittedBy, AssuranceLevel, GatewayName, Identity, IssuingCa, KeyAlgorithm, LeafRequest, Role, Root, Serial,
+    AdmittedBy, Assurance, GatewayName, Identity, IssuingCa, KeyAlgorithm, LeafRequest, Role, Root, Serial,
     SoftwareKey, SubjectKey, TrustDomain, UnixTime,
 };
 use rustls::server::WebPkiClientVerifier;
@@ -141,7 +141,7 @@ fn leaf(key: SubjectKey, identity: &str, lifetime: Duration, names: &[&str]) -> 
         identity: Identity::parse(identity).unwrap(),
         serial: serial(),
         lifetime,
-        assurance: AssuranceLevel::Software,
+        assurance: Assurance::SOFTWARE,
         admitted_by: AdmittedBy::Policy,
         gateway_names: names.iter().map(|name| GatewayName::parse(name).unwrap()).collect(),
     }
