@@ -9,7 +9,7 @@ use gateway::flow::asked::TokenWish;
 use gateway::{core::refusal::Refusal, flow};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde_json::{Value, json};
-use story::{DAY, Story};
+use story::{DAY, Story, all};
 
 /// The claims of a token, unverified.
 fn claims(token: &str) -> Value {
@@ -31,6 +31,20 @@ fn check(what: &str, refused: &Refusal, says: &str) {
     let Refusal::Evidence(reject) = refused else { panic!("{what}: {refused:?}") };
     let why = &reject.text;
     assert!(reject.code.name == "token-invalid" && why.contains(says), "{what}: {why}");
+}
+
+#[tokio::test]
+async fn of_sixty_four_who_redeem_a_token_at_once_one_joins() {
+    let story = Story::new().await;
+    let token = story.token(TokenWish::default()).await;
+    let racers: Vec<_> = (0..64).map(|at| (story.stranger(), format!("edge-{at}"))).collect();
+    let outcomes = all(racers.iter().map(|(racer, name)| racer.join(&token, name))).await;
+    let (won, lost): (Vec<_>, Vec<_>) = outcomes.into_iter().partition(Result::is_ok);
+    assert_eq!((won.len(), lost.len()), (1, 63));
+    for outcome in lost {
+        let Err(Refusal::Evidence(reject)) = outcome else { panic!("{outcome:?}") };
+        assert_eq!(reject.code.name, "token-spent", "{reject}");
+    }
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! The rules of the repository that lints cannot see.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a failed check is reported by panicking")]
 
+mod flaws;
 mod layers;
 mod links;
 mod names;

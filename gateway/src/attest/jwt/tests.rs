@@ -532,6 +532,29 @@ fn what_is_wrong_with_a_section_is_said() {
     }
 }
 
+/// Which documents are read is for the operator to say, whatever a token names.
+#[test]
+fn no_address_in_a_token_is_read() {
+    let world = World::with(&[KEY.jwk()]);
+    let thief = "https://169.254.169.254/keys";
+    for section in [PLAIN, BY_URL] {
+        let configured = built(section).unwrap().unwrap().documents();
+        let mut looked_up = 0;
+        for claims in [good(), with(good(), &json!({ "iss": thief, "jwks_uri": thief }))] {
+            for kid in ["1", "2"] {
+                let header = json!({ "alg": "ES256", "kid": kid, "jku": thief, "x5u": thief });
+                let (_, needs) = judged(section, &KEY.sign_text(&header.to_string(), &claims.to_string()), &world);
+                for need in needs {
+                    let (Need::Document(source) | Need::Newest(source)) = need else { continue };
+                    assert!(configured.contains(&source), "{source}");
+                    looked_up += 1;
+                }
+            }
+        }
+        assert!(looked_up > 0);
+    }
+}
+
 #[test]
 fn without_an_issuer_there_is_no_attestor() {
     assert!(build(None).unwrap().is_none());
