@@ -9,12 +9,19 @@ use thiserror::Error;
 use crate::codec::CodecError;
 use crate::pcr::Bank;
 
+mod authority;
+mod boot;
 mod parse;
 mod replay;
 mod secure_boot;
+mod uki;
+mod variable;
 
+pub use authority::Authority;
+pub use boot::{Boot, BootError};
 pub use replay::{ReplayError, Replayed};
 pub use secure_boot::{SecureBoot, SecureBootError};
+pub use uki::Section;
 
 /// How much of a log is read.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -84,6 +91,11 @@ impl EventKind {
 }
 
 impl<'a> Event<'a> {
+    /// Whether it was measured.
+    fn is_measured(&self) -> bool {
+        self.kind != EventKind::NO_ACTION
+    }
+
     /// Its digest for a bank.
     #[must_use]
     pub fn digest(&self, bank: Bank) -> Option<&'a [u8]> {

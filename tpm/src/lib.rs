@@ -34,7 +34,10 @@ pub use algorithm::{AesBits, Curve, HashAlgorithm};
 pub use attest::{Attest, AttestError, Attested, ClockInfo, verify};
 pub use codec::CodecError;
 pub use credential::{Credential, CredentialError, make_credential};
-pub use eventlog::{Budget, Event, EventKind, EventLog, LogError, ReplayError, Replayed, SecureBoot, SecureBootError};
+pub use eventlog::{
+    Authority, Boot, BootError, Budget, Event, EventKind, EventLog, LogError, ReplayError, Replayed, Section,
+    SecureBoot, SecureBootError,
+};
 pub use keyfile::{KeyFile, KeyFileError};
 pub use pcr::{Bank, PcrSet, PcrValues, Quote, QuoteError, QuotedPcrs, Selection};
 pub use public::{

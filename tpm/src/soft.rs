@@ -5,7 +5,7 @@
 #![allow(clippy::missing_panics_doc, reason = "a test that hands it nonsense fails by panicking")]
 
 use crate::{
-    Ak, Ek, HashAlgorithm, Name, Public,
+    Ak, Ek, HashAlgorithm, Name, PcrValues, Public,
     kdf::{kdfa, kdfe},
 };
 use aws_lc_rs::{
@@ -159,11 +159,19 @@ impl SoftTpm {
         self.signed(0x17, extra, &[&name[..], &name].concat())
     }
 
-    /// TPM2_Quote of one PCR below 8 with this value.
+    /// TPM2_Quote of one PCR with this value.
     #[must_use]
     pub fn quote(&self, extra: &[u8], pcr: u8, value: &[u8]) -> (Vec<u8>, Vec<u8>) {
-        let digest = sized(&HashAlgorithm::Sha256.digest(&[value]));
-        let what = [&[0, 0, 0, 1, 0, 0x0b, 3, 1 << pcr, 0, 0][..], &digest].concat();
+        self.quote_all(extra, &[(pcr, value.to_vec())].into())
+    }
+
+    /// TPM2_Quote of these PCRs with these values, of the bank for SHA-256.
+    #[must_use]
+    pub fn quote_all(&self, extra: &[u8], values: &PcrValues) -> (Vec<u8>, Vec<u8>) {
+        let parts: Vec<&[u8]> = values.values().map(Vec::as_slice).collect();
+        let digest = sized(&HashAlgorithm::Sha256.digest(&parts));
+        let bits = values.keys().fold(0_u32, |bits, pcr| bits | 1 << pcr).to_le_bytes();
+        let what = [&[0, 0, 0, 1, 0, 0x0b, 3][..], &bits[..3], &digest].concat();
         self.signed(0x18, extra, &what)
     }
 }

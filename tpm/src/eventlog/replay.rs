@@ -83,6 +83,11 @@ impl Replayed {
         &self.values
     }
 
+    /// The value of a PCR: without events it is that after a reset.
+    pub(super) fn value(&self, pcr: u8, len: usize) -> Vec<u8> {
+        self.values.get(&pcr).cloned().unwrap_or_else(|| start(pcr, len))
+    }
+
     /// Of the PCRs that were quoted, those that the log leads to another value for. A PCR without events has the value
     /// it has after a reset. Values of another bank differ, all of them.
     ///
@@ -91,10 +96,7 @@ impl Replayed {
     #[must_use]
     pub fn differences(&self, quoted: &QuotedPcrs) -> PcrSet {
         let same_bank = self.bank == Bank::Believed(quoted.bank());
-        let agrees = |pcr: u8| match self.values.get(&pcr) {
-            Some(replayed) => quoted.value(pcr) == Some(replayed.as_slice()),
-            None => quoted.value(pcr) == Some(start(pcr, quoted.bank().digest_len()).as_slice()),
-        };
+        let agrees = |pcr: u8| quoted.value(pcr) == Some(self.value(pcr, quoted.bank().digest_len()).as_slice());
         quoted.pcrs().filter(|pcr| !same_bank || !agrees(pcr))
     }
 }

@@ -5,10 +5,13 @@ use thiserror::Error;
 use crate::algorithm::HashAlgorithm;
 use crate::pcr::{Bank, QuotedPcrs};
 
-use super::{Event, EventKind, EventLog, ReplayError};
+use super::{
+    Event, EventKind, EventLog, ReplayError,
+    variable::{Namespace, Variable},
+};
 
 /// The PCR for the policy of Secure Boot (PC Client Platform Firmware Profile, 3.3.4.8).
-const PCR: u8 = 7;
+pub(super) const PCR: u8 = 7;
 
 /// What the firmware said of Secure Boot. Of the keys that it boots by nothing is known.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -39,12 +42,8 @@ pub enum SecureBootError {
     Variable,
 }
 
-/// EFI_GLOBAL_VARIABLE, 8be4df61-93ca-11d2-aa0d-00e098032b8c, as it lies in memory.
-const GLOBAL_VARIABLE: [u8; 16] =
-    [0x61, 0xdf, 0xe4, 0x8b, 0xca, 0x93, 0xd2, 0x11, 0xaa, 0x0d, 0x00, 0xe0, 0x98, 0x03, 0x2b, 0x8c];
-
 /// What separators are digests of (3.3.2): the usual one, and those that tell of an error.
-const SEPARATORS: [[u8; 4]; 3] = [[0; 4], [0xff; 4], [1, 0, 0, 0]];
+pub(super) const SEPARATORS: [[u8; 4]; 3] = [[0; 4], [0xff; 4], [1, 0, 0, 0]];
 
 impl EventLog<'_> {
     /// What the firmware measured of Secure Boot, if the log leads to the value of PCR 7 that was quoted.
@@ -91,14 +90,7 @@ impl EventLog<'_> {
     }
 }
 
-/// The value, if this is the variable SecureBoot (UEFI_VARIABLE_DATA).
+/// The value, if this is the variable SecureBoot.
 fn secure_boot_variable(data: &[u8]) -> Option<&[u8]> {
-    let (guid, rest) = data.split_first_chunk::<16>()?;
-    let (name_len, rest) = rest.split_first_chunk()?;
-    let (data_len, rest) = rest.split_first_chunk()?;
-    let name: Vec<u8> = "SecureBoot".encode_utf16().flat_map(u16::to_le_bytes).collect();
-    let value = rest.strip_prefix(name.as_slice())?;
-    let lengths = [u64::from_le_bytes(*name_len), u64::from_le_bytes(*data_len)];
-    let right = lengths == [10, u64::try_from(value.len()).ok()?];
-    (*guid == GLOBAL_VARIABLE && right).then_some(value)
+    Variable::read(data)?.is(Namespace::Global, "SecureBoot")
 }

@@ -8,11 +8,11 @@ use crate::codec::Writer;
 use crate::pcr::{PcrSet, PcrValues, QuotedPcrs};
 use crate::testing;
 
-const SHA256: Bank = Bank::Believed(HashAlgorithm::Sha256);
+pub(super) const SHA256: Bank = Bank::Believed(HashAlgorithm::Sha256);
 const SHA384: Bank = Bank::Believed(HashAlgorithm::Sha384);
 
 /// Values as if a quote were of them.
-fn quoted(bank: HashAlgorithm, values: &PcrValues) -> QuotedPcrs {
+pub(super) fn quoted(bank: HashAlgorithm, values: &PcrValues) -> QuotedPcrs {
     let pcrs = PcrSet::of(values.keys().copied()).unwrap();
     let mut quote = Writer::default();
     let bits = pcrs.iter().fold(0_u32, |bits, pcr| bits | 1 << pcr).to_le_bytes();
@@ -26,9 +26,9 @@ fn quoted(bank: HashAlgorithm, values: &PcrValues) -> QuotedPcrs {
 
 /// A real log: its file, how many events it has, what it says of Secure Boot, and for each bank the SHA-256 of the
 /// values of its PCRs, the lowest first, as tpm2_eventlog of tpm2-tools 5.4 replays them.
-type Known = (&'static str, usize, Result<SecureBoot, SecureBootError>, &'static [(Bank, &'static str)]);
+pub(super) type Known = (&'static str, usize, Result<SecureBoot, SecureBootError>, &'static [(Bank, &'static str)]);
 
-fn known() -> [Known; 7] {
+pub(super) fn known() -> [Known; 7] {
     let without_sha256 = || Err(ReplayError::Bank(SHA256).into());
     [
         (
@@ -125,7 +125,7 @@ fn real_logs_that_are_cut_are_refused_or_shorter() {
 }
 
 /// Bytes of a log: the head of the new format, with SHA-256 alone.
-fn spec_id() -> Vec<u8> {
+pub(super) fn spec_id() -> Vec<u8> {
     let spec = [SPEC_ID, &[0, 0, 0, 0, 0, 2, 0, 2, 1, 0, 0, 0, 0x0b, 0, 32, 0, 0]].concat();
     sha1_event(0, EventKind::NO_ACTION.0, &spec)
 }
@@ -141,23 +141,28 @@ fn sha1_event(pcr: u32, kind: u32, data: &[u8]) -> Vec<u8> {
 }
 
 /// An event with this digest.
-fn digest_event(pcr: u32, kind: u32, digest: &[u8], data: &[u8]) -> Vec<u8> {
+pub(super) fn digest_event(pcr: u32, kind: u32, digest: &[u8], data: &[u8]) -> Vec<u8> {
     let head = [pcr.to_le_bytes(), kind.to_le_bytes(), 1_u32.to_le_bytes()].concat();
     [&head[..], &[0x0b, 0], digest, &size(data), data].concat()
 }
 
 /// An event with the digest of its data.
-fn event(pcr: u32, kind: u32, data: &[u8]) -> Vec<u8> {
+pub(super) fn event(pcr: u32, kind: u32, data: &[u8]) -> Vec<u8> {
     digest_event(pcr, kind, &HashAlgorithm::Sha256.digest(&[data]), data)
 }
 
 /// EV_EFI_VARIABLE_DRIVER_CONFIG.
-const VARIABLE: u32 = 0x8000_0001;
+pub(super) const VARIABLE: u32 = 0x8000_0001;
 /// EV_SEPARATOR.
 const SEPARATOR: u32 = 4;
 
-fn variable(name: &str, value: &[u8]) -> Vec<u8> {
-    let guid = [0x61, 0xdf, 0xe4, 0x8b, 0xca, 0x93, 0xd2, 0x11, 0xaa, 0x0d, 0x00, 0xe0, 0x98, 0x03, 0x2b, 0x8c];
+pub(super) fn variable(name: &str, value: &[u8]) -> Vec<u8> {
+    variable_of("61dfe48bca93d211aa0d00e098032b8c", name, value)
+}
+
+/// A variable with this GUID.
+pub(super) fn variable_of(guid: &str, name: &str, value: &[u8]) -> Vec<u8> {
+    let guid = hex::decode(guid).unwrap();
     let name: Vec<u8> = name.encode_utf16().flat_map(u16::to_le_bytes).collect();
     let lengths = [u64::try_from(name.len() / 2).unwrap(), u64::try_from(value.len()).unwrap()];
     [&guid[..], &lengths[0].to_le_bytes(), &lengths[1].to_le_bytes(), &name, value].concat()
@@ -171,15 +176,15 @@ fn secure_boot(events: &[Vec<u8>]) -> Result<SecureBoot, SecureBootError> {
     log.secure_boot(&quoted(HashAlgorithm::Sha256, replayed.values()))
 }
 
-fn on() -> Vec<u8> {
+pub(super) fn on() -> Vec<u8> {
     event(7, VARIABLE, &variable("SecureBoot", &[1]))
 }
 
-fn off() -> Vec<u8> {
+pub(super) fn off() -> Vec<u8> {
     event(7, VARIABLE, &variable("SecureBoot", &[0]))
 }
 
-fn separator() -> Vec<u8> {
+pub(super) fn separator() -> Vec<u8> {
     event(7, SEPARATOR, &[0; 4])
 }
 
