@@ -3,7 +3,7 @@
 use cedar_policy::{Entities, Response};
 
 use crate::facts::{Action, Ask, BadFacts, Newcomer, Principal, Resource};
-use crate::grant::{Grant, Reattest, Without, show_lifetime};
+use crate::grant::{Grant, Measured, Reattest, Without, show_lifetime};
 use crate::principals;
 use crate::rules::Ruleset;
 
@@ -111,7 +111,7 @@ impl Grant {
         if !self.principals().is_empty() {
             text.push_str(&format!(", as {}", quoted(self.principals())));
         }
-        if let Some(Reattest { within, without }) = self.reattest() {
+        if let Some(Reattest { within, measured, without }) = self.reattest() {
             let evidence = match within.as_secs() {
                 0 => "with evidence".to_owned(),
                 _ => format!("with evidence of the last {}", show_lifetime(within)),
@@ -120,7 +120,11 @@ impl Grant {
                 Without::Lower => "else of assurance 1",
                 Without::Refuse => "else refused",
             };
-            text.push_str(&format!(", {evidence}, {or}"));
+            let boot = match measured {
+                Measured::Any => "",
+                Measured::Allowed => " of a boot that is allowed",
+            };
+            text.push_str(&format!(", {evidence}{boot}, {or}"));
         }
         if self.approvals() > 1 {
             text.push_str(&format!(", with {} approvals", self.approvals()));

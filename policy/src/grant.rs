@@ -99,12 +99,23 @@ pub enum Without {
     Refuse,
 }
 
+/// Whether the evidence of a renewal may tell of something else than is allowed, such as another boot.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, PartialOrd, Ord)]
+pub enum Measured {
+    /// Whatever was measured.
+    Any,
+    /// Only what is allowed; anything else counts like missing evidence.
+    Allowed,
+}
+
 /// `@reattest`: the maximum age of the evidence at a renewal, and the result without it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Reattest {
     /// Maximum age of the evidence; zero when the renewal must carry it.
     pub within: Duration,
-    /// The result when the evidence is older.
+    /// What may be measured.
+    pub measured: Measured,
+    /// The result when the evidence is older, or tells of something else.
     pub without: Without,
 }
 
@@ -112,7 +123,11 @@ impl Reattest {
     /// The stricter of both, field by field.
     #[must_use]
     pub fn and(self, other: Self) -> Self {
-        Self { within: self.within.min(other.within), without: self.without.max(other.without) }
+        Self {
+            within: self.within.min(other.within),
+            measured: self.measured.max(other.measured),
+            without: self.without.max(other.without),
+        }
     }
 }
 
@@ -123,19 +138,30 @@ impl fmt::Display for Reattest {
             Without::Refuse => "refuse",
         };
         match self.within {
-            Duration::ZERO => write!(f, "always, {without}"),
-            within => write!(f, "{}, {without}", show_lifetime(within)),
+            Duration::ZERO => write!(f, "always, {without}")?,
+            within => write!(f, "{}, {without}", show_lifetime(within))?,
+        }
+        match self.measured {
+            Measured::Any => Ok(()),
+            Measured::Allowed => f.write_str(", boot"),
         }
     }
 }
 
 /// The text is not a valid `@reattest`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
-#[error("write how old evidence may be, or `always`, and what happens without it: `24h, refuse` or `always, lower`")]
+#[error(
+    "write how old evidence may be, or `always`, what happens without it, and `boot` if the boot in it must be allowed: `24h, refuse`, \
+     `always, lower` or `always, refuse, boot`"
+)]
 pub struct BadReattest;
 
-/// Reads `24h`, `24h, refuse`, `7d, lower`, `always`. The default result is `refuse`.
+/// Reads `24h`, `24h, refuse`, `7d, lower`, `always`, `always, refuse, boot`. The default result is `refuse`.
 pub fn parse_reattest(text: &str) -> Result<Reattest, BadReattest> {
+    let (text, measured) = match text.strip_suffix(", boot") {
+        Some(rest) => (rest, Measured::Allowed),
+        None => (text, Measured::Any),
+    };
     let (within, without) = match text.split_once(", ") {
         None => (text, Without::Refuse),
         Some((within, "refuse")) => (within, Without::Refuse),
@@ -146,7 +172,7 @@ pub fn parse_reattest(text: &str) -> Result<Reattest, BadReattest> {
         "always" => Duration::ZERO,
         span => parse_lifetime(span).map_err(|_| BadReattest)?,
     };
-    Ok(Reattest { within, without })
+    Ok(Reattest { within, measured, without })
 }
 
 /// Why a text is not a lifetime.
@@ -237,7 +263,12 @@ mod tests {
             ("7d, lower", Some((hours(168), Without::Lower)), "7d, lower"),
             ("always", Some((hours(0), Without::Refuse)), "always, refuse"),
             ("always, lower", Some((hours(0), Without::Lower)), "always, lower"),
+            ("24h, boot", Some((hours(24), Without::Refuse)), "24h, refuse, boot"),
+            ("always, lower, boot", Some((hours(0), Without::Lower)), "always, lower, boot"),
             ("", None, ""),
+            ("boot", None, ""),
+            ("24h, boot, refuse", None, ""),
+            ("24h, refuse, boot, boot", None, ""),
             ("0s", None, ""),
             ("24h,lower", None, ""),
             ("24h, Lower", None, ""),
@@ -253,6 +284,7 @@ mod tests {
         }
         let both = parse_reattest("24h, refuse").unwrap().and(parse_reattest("1h, lower").unwrap());
         assert_eq!(both.to_string(), "1h, refuse");
+        assert_eq!(both.and(parse_reattest("2h, lower, boot").unwrap()).to_string(), "1h, refuse, boot");
     }
 
     #[test]

@@ -27,7 +27,7 @@ pub use facts::{
     Action, Approval, Ask, BadFacts, Claim, ClaimDecl, ClaimType, Machine, Newcomer, Person, Principal, Request,
     Resource, Service, Token,
 };
-pub use grant::{BadLifetime, Grant, Reattest, Without, parse_lifetime, show_lifetime};
+pub use grant::{BadLifetime, Grant, Measured, Reattest, Without, parse_lifetime, show_lifetime};
 pub use principals::BadPrincipals;
 pub use rules::{Place, Ruleset, Source, schema_text};
 

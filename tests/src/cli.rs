@@ -57,7 +57,7 @@ impl Lychgate {
         // What a test proves does not depend on the TPM of the machine where it runs, nor on its host keys: it puts its own here; nor
         // on the tokens that it may have.
         command.env("LYCHGATE_TPM", "none").env("LYCHGATE_HOST_KEYS", self.host_keys()).env("LYCHGATE_JWT", "none");
-        command.env_remove("LYCHGATE_X509_CERT").env_remove("LYCHGATE_X509_KEY");
+        command.env_remove("LYCHGATE_X509_CERT").env_remove("LYCHGATE_X509_KEY").env_remove("LYCHGATE_TPM_LOG");
         command
     }
 

@@ -1,8 +1,9 @@
 //! Shared code of the end-to-end tests and the benchmark: runners for the programs, and an independent in-process client of the
 //! protocol, which detects a mistake made at both ends of the product.
 //!
-//! In reading order: [`wait`], [`program`], [`port`], [`gateway`], [`cli`], [`disk`], [`ssh`], [`swtpm`] run programs; [`tls`], [`raw`],
-//! [`http`], [`device`] are clients; [`load`] is load from many clients while the gateway is killed; [`bench`] measures.
+//! In reading order: [`wait`], [`program`], [`port`], [`gateway`], [`cli`], [`disk`], [`ssh`], [`swtpm`] run programs; [`boot`] is what
+//! a firmware measures; [`tls`], [`raw`], [`http`], [`device`] are clients; [`load`] is load from many clients while the gateway is
+//! killed; [`bench`] measures.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -11,6 +12,7 @@
 )]
 
 pub mod bench;
+pub mod boot;
 pub mod cli;
 pub mod device;
 pub mod disk;

@@ -44,6 +44,13 @@ impl TpmMaker {
     #[track_caller]
     #[must_use]
     pub fn tpm(&self, name: &str) -> Swtpm {
+        self.state(name);
+        Swtpm::start(self.dir.join(name))
+    }
+
+    /// Makes a TPM; gives the folder with its state.
+    #[track_caller]
+    pub fn state(&self, name: &str) -> PathBuf {
         let dir = self.dir.join(name);
         let state = dir.join("state");
         fs::create_dir_all(&state).unwrap();
@@ -62,7 +69,7 @@ impl TpmMaker {
         }
         let ended = run(&mut setup, PATIENCE);
         assert_eq!(ended.code, 0, "swtpm_setup: {}{}", ended.stdout, ended.stderr);
-        Swtpm::start(dir)
+        state
     }
 
     /// The root and the CA below it, PEM.
@@ -78,7 +85,7 @@ impl TpmMaker {
 /// A TPM that runs, and ends with this value.
 pub struct Swtpm {
     socket: PathBuf,
-    _program: Program,
+    program: Program,
 }
 
 impl Swtpm {
@@ -95,7 +102,7 @@ impl Swtpm {
             &dir,
         );
         eventually("a TPM that listens", PATIENCE, || UnixStream::connect(&socket).ok());
-        Self { socket, _program: program }
+        Self { socket, program }
     }
 
     /// The program before a command that makes it use this TPM.
@@ -120,6 +127,26 @@ impl Swtpm {
     pub fn clear(&self) {
         let response = self.command("8002 0000001b 00000126 4000000c 00000009 40000009 0000 00 0000");
         assert_eq!(response[6..10], [0; 4], "TPM2_Clear: {}", hex::encode(&response));
+    }
+
+    /// Extends a PCR of the bank for SHA-256 (TPM2_PCR_Extend).
+    #[track_caller]
+    pub fn extend(&self, pcr: u8, digest: &[u8]) {
+        let digest = hex::encode(digest);
+        let command = format!("8002 00000041 00000182 {pcr:08x} 00000009 40000009 0000 00 0000 00000001 000b {digest}");
+        let response = self.command(&command);
+        assert_eq!(response[6..10], [0; 4], "TPM2_PCR_Extend: {}", hex::encode(&response));
+    }
+
+    /// Ends it as a power cut does, and starts it again: its PCRs begin anew.
+    #[track_caller]
+    #[must_use]
+    pub fn power_cycled(mut self) -> Self {
+        self.program.kill();
+        let dir = self.socket.parent().unwrap().to_owned();
+        drop(self);
+        fs::remove_file(dir.join("socket")).ok();
+        Self::start(dir)
     }
 
     /// Removes an index of NV memory (TPM2_NV_UndefineSpace, by the platform).

@@ -38,7 +38,8 @@ pub const SSH_CONFIG: &str = "Examples:\n\
 /// Of `tpm info`.
 pub const TPM_INFO: &str = "Environment:\n\
 \x20 LYCHGATE_TPM  the TPM to use, here and when joining and renewing: a device, by default /dev/tpmrm0 or\n\
-\x20               /dev/tpm0; unix:/PATH or tcp:HOST:PORT for an emulator; none for no TPM";
+\x20               /dev/tpm0; unix:/PATH or tcp:HOST:PORT for an emulator; none for no TPM\n\
+\x20 LYCHGATE_TPM_LOG  the file with the event log of the boot, by default that of Linux";
 
 /// Of `tpm fetch`.
 pub const TPM_FETCH: &str = "Examples:\n\

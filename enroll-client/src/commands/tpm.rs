@@ -9,7 +9,9 @@ use x509_parser::prelude::{FromDer as _, X509Certificate};
 use crate::core::ek_server::Maker;
 use crate::edge::keystore::Keystore;
 use crate::edge::terminal::{self, Format};
-use crate::evidence::tpm::{About, EVENT_LOG, NO_TPM, NvCertificate, Place, TpmError, VARIABLE, about, certificate};
+use crate::evidence::tpm::{
+    About, NO_TPM, NvCertificate, Place, TpmError, VARIABLE, about, certificate, event_log_file,
+};
 use crate::text;
 use crate::text::report::{Complaint, Exit};
 
@@ -168,7 +170,7 @@ impl Found<'_> {
             "model": self.about.model,
             "firmware": self.about.firmware,
             "banks": self.banks(),
-            "event_log": self.has_log.then_some(EVENT_LOG),
+            "event_log": self.has_log.then(event_log_file),
             "certificates": certificates,
         })
     }

@@ -30,8 +30,17 @@ pub use self::machine::{About, EkName, NvCertificate};
 use super::{Binding, EvidenceError, Known, Prover, Proving};
 use crate::core::attestation::{FetchedCertificate, KnownEk};
 
+/// Names the file with the event log of the boot.
+pub const LOG_VARIABLE: &str = "LYCHGATE_TPM_LOG";
+
 /// The event log of the boot, as Linux has it. Most systems let root alone read it.
-pub const EVENT_LOG: &str = "/sys/kernel/security/tpm0/binary_bios_measurements";
+const EVENT_LOG: &str = "/sys/kernel/security/tpm0/binary_bios_measurements";
+
+/// The file with the event log of the boot: the one that [`LOG_VARIABLE`] names, or else that of Linux.
+#[must_use]
+pub fn event_log_file() -> PathBuf {
+    std::env::var_os(LOG_VARIABLE).filter(|named| !named.is_empty()).map_or_else(|| EVENT_LOG.into(), PathBuf::from)
+}
 
 /// Longest event log that is sent, in bytes: with the certificates, and in base64, it must fit into
 /// [`wire::limits::EVIDENCE_PIECE_MOST`]. Those of PCs have 20 to 100 KiB.
@@ -44,7 +53,7 @@ const PATIENCE: Duration = Duration::from_secs(90);
 pub fn probe(known: Known<'_>) -> Option<Box<dyn Prover>> {
     let place = Place::find()?;
     let fetched = known.attestation.fetched.iter().filter_map(certificate).collect();
-    let source = TpmSource { place, log: EVENT_LOG.into(), known: known.ek.cloned(), fetched };
+    let source = TpmSource { place, log: event_log_file(), known: known.ek.cloned(), fetched };
     Some(Box::new(Tpm::new(source)))
 }
 
@@ -240,7 +249,7 @@ pub async fn endorsement_keys(place: &Place) -> Result<Vec<EkName>, TpmError> {
 /// Looks at the TPM, and whether the event log can be read.
 pub async fn about(place: &Place) -> Result<(About, bool), TpmError> {
     let place = place.clone();
-    let look = move || Ok((machine::about(&mut Device::open(&place)?)?, event_log(Path::new(EVENT_LOG)).is_some()));
+    let look = move || Ok((machine::about(&mut Device::open(&place)?)?, event_log(&event_log_file()).is_some()));
     with_patience(PATIENCE, look).await
 }
 

@@ -11,7 +11,7 @@
 //! that a key beside the TPM stays on the machine.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     path::PathBuf,
     sync::{Arc, OnceLock},
 };
@@ -23,6 +23,7 @@ use wire::evidence::{TPM, TpmChallenge, TpmEvidence};
 
 use self::{
     answer::Answered,
+    boot::{AllowedBoots, AllowedSettings, Compared},
     claims::vouched,
     keys::{Asked, TpmKeys, decoded, encoded},
     reject::{certificate, ek_unsound, malformed, rejections},
@@ -38,6 +39,7 @@ use crate::core::{
 };
 
 mod answer;
+mod boot;
 mod claims;
 mod keys;
 mod reject;
@@ -59,6 +61,41 @@ pub static ROW: Row = Row {
         ("secure_boot", ClaimKind::Text),
         ("resets", ClaimKind::Number),
         ("clock", ClaimKind::Number),
+        ("boot", ClaimKind::Text),
+        ("boot_differs", ClaimKind::Text),
+        ("boot_log", ClaimKind::Text),
+        ("boot_uki_signer", ClaimKind::Text),
+        ("boot_programs", ClaimKind::Text),
+        ("boot_cmdline", ClaimKind::Text),
+        ("boot_uki_linux", ClaimKind::Text),
+        ("boot_uki_cmdline", ClaimKind::Text),
+        ("boot_uki_initrd", ClaimKind::Text),
+        ("boot_db", ClaimKind::Text),
+        ("boot_dbx", ClaimKind::Text),
+        ("boot_pcr_0", ClaimKind::Text),
+        ("boot_pcr_1", ClaimKind::Text),
+        ("boot_pcr_2", ClaimKind::Text),
+        ("boot_pcr_3", ClaimKind::Text),
+        ("boot_pcr_4", ClaimKind::Text),
+        ("boot_pcr_5", ClaimKind::Text),
+        ("boot_pcr_6", ClaimKind::Text),
+        ("boot_pcr_7", ClaimKind::Text),
+        ("boot_pcr_8", ClaimKind::Text),
+        ("boot_pcr_9", ClaimKind::Text),
+        ("boot_pcr_10", ClaimKind::Text),
+        ("boot_pcr_11", ClaimKind::Text),
+        ("boot_pcr_12", ClaimKind::Text),
+        ("boot_pcr_13", ClaimKind::Text),
+        ("boot_pcr_14", ClaimKind::Text),
+        ("boot_pcr_15", ClaimKind::Text),
+        ("boot_pcr_16", ClaimKind::Text),
+        ("boot_pcr_17", ClaimKind::Text),
+        ("boot_pcr_18", ClaimKind::Text),
+        ("boot_pcr_19", ClaimKind::Text),
+        ("boot_pcr_20", ClaimKind::Text),
+        ("boot_pcr_21", ClaimKind::Text),
+        ("boot_pcr_22", ClaimKind::Text),
+        ("boot_pcr_23", ClaimKind::Text),
     ],
     renewal: Renewal::Proves,
     device: Some(DeviceRow { claim: "ek", counts: &["resets", "clock"] }),
@@ -79,6 +116,8 @@ struct TpmSettings {
     banks: Vec<String>,
     /// Whether the event log is asked for with the quote, and what follows if there is none.
     log: Option<LogDemand>,
+    /// The boots that are allowed, by name.
+    boot: BTreeMap<String, AllowedSettings>,
 }
 
 /// What the event log is to a gateway that asks for it.
@@ -95,7 +134,7 @@ impl Default for TpmSettings {
     /// Nobody is trusted, and PCR 7 (Secure Boot) is quoted. Most TPMs have the bank of SHA-256 alone, and some that of SHA-384.
     fn default() -> Self {
         let banks = [HashAlgorithm::Sha256, HashAlgorithm::Sha384].map(|bank| bank.as_str().to_owned());
-        Self { enabled: true, anchors: None, pcrs: vec![7], banks: banks.into(), log: None }
+        Self { enabled: true, anchors: None, pcrs: vec![7], banks: banks.into(), log: None, boot: BTreeMap::new() }
     }
 }
 
@@ -109,7 +148,9 @@ fn build(section: Option<&Section>) -> Built {
     let pcrs = pcrs.ok_or_else(|| BadSection::new("`pcrs` must be one or more numbers from 0 to 23"))?;
     let anchors = settings.anchors.zip(section).map(|(path, section)| section.path(&path));
     let anchors = TrustedMakers { source: anchors.map(DocumentSource::File), ..TrustedMakers::default() };
-    Ok(Some(Box::new(Tpm { makers: Arc::new(anchors), pcrs, banks: banks(&settings.banks)?, log: settings.log })))
+    let (banks, log) = (banks(&settings.banks)?, settings.log);
+    let boots = Arc::new(AllowedBoots::build(settings.boot, pcrs, log.is_some())?);
+    Ok(Some(Box::new(Tpm { makers: Arc::new(anchors), pcrs, banks, log, boots })))
 }
 
 fn banks(named: &[String]) -> Result<Vec<HashAlgorithm>, BadSection> {
@@ -127,6 +168,7 @@ struct Tpm {
     /// The preferred one first.
     banks: Vec<HashAlgorithm>,
     log: Option<LogDemand>,
+    boots: Arc<AllowedBoots>,
 }
 
 impl Attestor for Tpm {
@@ -154,6 +196,7 @@ impl Attestor for Tpm {
                     makers: Arc::clone(&self.makers),
                     for_key: message.for_key,
                     keys,
+                    compared: self.boots.compare(&answered.boot),
                     answered,
                     certificates,
                     vouched: OnceLock::new(),
@@ -227,6 +270,8 @@ struct AnsweredTpm {
     for_key: KeyDigest,
     keys: TpmKeys,
     answered: Answered,
+    /// What was booted, compared with what is allowed.
+    compared: Compared,
     certificates: Vec<Vec<u8>>,
     /// Found once, although a decision is asked for several times.
     vouched: OnceLock<Result<Option<EkCertificate>, Reject>>,
@@ -257,7 +302,8 @@ impl Case for AnsweredTpm {
     fn step(&self, found: &Found, context: &Context<'_>, _: &Cleared) -> Result<Step, Rejected> {
         let anchors = self.makers.anchors(found)?;
         let certificate = self.vouched.get_or_init(|| self.certificate(&anchors, context.now)).clone()?;
-        Ok(Step::Done(Box::new(vouched(&self.keys, &self.answered, certificate.as_ref(), context.now))))
+        let vouched = vouched(&self.keys, &self.answered, certificate.as_ref(), &self.compared, context.now);
+        Ok(Step::Done(Box::new(vouched)))
     }
 }
 

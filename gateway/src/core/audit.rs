@@ -40,6 +40,7 @@ pub const NAMES: &[&str] = &[
     "enrollment.waiting",
     "enrollment.withdrawn",
     "enrollment.wrong-code",
+    "evidence.differs",
     "evidence.lapsed",
     "evidence.taken",
     "gateway.initialised",

@@ -201,7 +201,8 @@ pub fn decide(
             enrollment.approvals_wanted = grant.approvals().max(1);
             enrollment.lifetime = grant.lifetime().map(|lifetime| lifetime.as_secs());
             enrollment.rules = grant.rules().to_vec();
-            wait(inbound, enrollment, judged.changes(), &records)
+            let spends = judged.changes_of(&enrollment.id);
+            wait(inbound, enrollment, spends, &records)
         }
         policy::Admission::Refuse(denial) => Err(Refusal::Denied { rules: denial.rules, action: "enroll or request" }),
     }
@@ -374,7 +375,7 @@ fn admit(
         asked: Asker::of(inbound),
         rules: enrollment.rules.clone(),
     });
-    changes.extend(judged.changes());
+    changes.extend(judged.changes_of(&enrollment.id));
     let (lineage, subject) = match (rejoins(&judged.claims), own_lineage(records)) {
         (Some(prior), _) => {
             let subject = back(&mut changes, prior, &enrollment, frame, now);

@@ -20,6 +20,7 @@ pub use super::reject::{
     UNKNOWN, WANTED,
 };
 use super::{
+    audit::{Event, StandingEvent},
     change::{Changes, Expectation},
     keys,
     lock::{Locks, Target},
@@ -215,13 +216,19 @@ pub struct Vouched {
     /// If the evidence can become invalid while its sender waits: the attestor's reference to it for
     /// [`crate::attest::Attestor::recheck`].
     pub reference: Option<String>,
+    /// If what it measured differs from what is allowed: the rejection, for a policy that wants that it does not. A claim whose name
+    /// ends with [`DIFFERS`] says the same.
+    pub differs: Option<Reject>,
 }
+
+/// How the name of a claim ends that says, for people, how what was measured differs from what is allowed.
+pub const DIFFERS: &str = "_differs";
 
 impl Vouched {
     /// Claims that use up nothing and do not become invalid.
     #[must_use]
     pub fn claims(claims: Claims) -> Self {
-        Self { claims, stated: BTreeMap::new(), spends: Changes::new(), reference: None }
+        Self { claims, stated: BTreeMap::new(), spends: Changes::new(), reference: None, differs: None }
     }
 }
 
@@ -301,6 +308,8 @@ pub struct Judged {
     pub again: Vec<(&'static str, &'static str)>,
     /// Whether it comes back as a machine because its evidence is of that machine's device.
     pub same_device: bool,
+    /// The first difference of what was measured from what is allowed: [`Vouched::differs`].
+    pub differs: Option<Reject>,
     spends: Changes,
     rests_on: BTreeSet<Target>,
 }
@@ -315,6 +324,7 @@ impl Judged {
             shown: vec![],
             again: vec![],
             same_device: false,
+            differs: None,
             spends: Changes::new(),
             rests_on: BTreeSet::new(),
         }
@@ -351,6 +361,16 @@ impl Judged {
         let mut changes = self.spends.clone();
         let absent = |(kind, target): &Target| Expectation::Absent(keys::lock(*kind, target));
         changes.expect.extend(self.rests_on.iter().map(absent));
+        changes
+    }
+
+    /// The same, with what the audit tells of a difference. `subject` is the request or machine whose evidence it is.
+    pub fn changes_of(&self, subject: &str) -> Changes {
+        let mut changes = self.changes();
+        if let Some(Reject { text, .. }) = &self.differs {
+            let (subject, difference) = (subject.to_owned(), text.clone());
+            changes.event(Event::Standing(StandingEvent::EvidenceDiffers { subject, difference }));
+        }
         changes
     }
 }

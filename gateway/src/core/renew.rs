@@ -1,14 +1,14 @@
 //! Decides a renewal: a new key for a lineage, by the current policy and the evidence of this request.
 
 use pki::{Assurance, Serial, SubjectKey, UnixTime};
-use policy::{Reattest, Ruleset, Without};
+use policy::{Denial, Reattest, Ruleset, Without};
 
 use super::{
     admission::Caller,
     audit::{Event, StandingEvent},
     change::Changes,
     device::{KnownDevices, LowerCount},
-    evidence::{Claims, DeviceClaims, Judged, Reject},
+    evidence::{Claims, DeviceClaims, Judged, Reject, Rejected},
     facts::{assurance_of, policy_claims, principal},
     keys, name,
     plan::{self, Common, LeafKind, LeafSpec, Plan, Terms},
@@ -16,6 +16,8 @@ use super::{
     refusal::{Malformed, Refusal},
     subjects,
 };
+
+mod differs;
 
 /// Input of a renewal.
 #[derive(Debug)]
@@ -60,10 +62,10 @@ pub fn decide(
     common: Common<'_>,
     now: UnixTime,
     serial: [u8; 16],
-) -> Result<RenewVerdict, Refusal> {
+) -> Result<RenewVerdict, Rejected> {
     let (lineage, key) = (&caller.lineage.record, asked.key);
     if key.digest() == caller.key {
-        return Err(Refusal::Malformed(Malformed::SameKey));
+        return Err(Refusal::Malformed(Malformed::SameKey).into());
     }
     if let (Some(reference), Some(known)) = (&lineage.pending, pending)
         && reference.key == key.digest()
@@ -81,10 +83,19 @@ pub fn decide(
     let lower = LowerCount::of(&caller.subject.record.claims, &asked.judged.claims.values, asked.devices);
     let grant = match policy::decide(rules, &ask(caller, &subject, asked.judged.claims.assurance, now)) {
         policy::Decision::Allowed(grant) => grant,
-        policy::Decision::Denied(denial) => return Err(Refusal::Denied { rules: denial.rules, action: "renew" }),
+        policy::Decision::Denied(Denial { rules, .. }) => {
+            let denied = Refusal::Denied { rules, action: "renew" };
+            return Err(differs::refused(caller, &subject, &asked.judged, denied.into()));
+        }
     };
-    let lapsed = lapsed(&subject, grant.reattest(), asked.only_admit, now)?;
-    let assurance = if lapsed.is_empty() { asked.judged.claims.assurance } else { Assurance::SOFTWARE };
+    let reattest = grant.reattest();
+    let differs = differs::unwanted(&subject, &asked, reattest, now);
+    if let (Some(reject), Some(Reattest { without: Without::Refuse, .. })) = (&differs, reattest) {
+        return Err(differs::refused(caller, &subject, &asked.judged, reject.clone().into()));
+    }
+    let lapsed = lapsed(&subject, reattest, asked.only_admit, now)?;
+    let proven = lapsed.is_empty() && differs.is_none();
+    let assurance = if proven { asked.judged.claims.assurance } else { Assurance::SOFTWARE };
     // A renaming takes effect with the first use of this certificate.
     let takes = subject.renaming.as_deref().filter(|name| asked.takes == Some(name));
     let name = name::known(takes.unwrap_or(&subject.name))?;
@@ -123,7 +134,7 @@ fn lapsed(
     only_admit: &[&str],
     now: UnixTime,
 ) -> Result<Vec<Shown>, Reject> {
-    let Some(Reattest { within, without }) = reattest else { return Ok(vec![]) };
+    let Some(Reattest { within, without, .. }) = reattest else { return Ok(vec![]) };
     let old = |shown: &&Shown| now.since(shown.at.into()) > within && !only_admit.contains(&shown.kind.as_str());
     let old: Vec<Shown> = subject.evidence.iter().filter(old).cloned().collect();
     match without {
@@ -159,13 +170,13 @@ fn attested(
         changes.event(Event::Standing(event));
     }
     if !judged.shown.is_empty() {
-        let kinds = kinds(&judged.shown);
+        let (identity, kinds) = (identity.clone(), kinds(&judged.shown));
         changes.event(Event::Standing(StandingEvent::EvidenceTaken { identity, kinds, assurance }));
     }
     if !(judged.shown.is_empty() && lapsed.is_empty()) {
         changes.update(keys::subject(subject.role, &subject.name), &caller.subject, &subject);
     }
-    changes.extend(judged.changes());
+    changes.extend(judged.changes_of(&identity));
 }
 
 /// The question for the policy: about the machine, by what is proven now and known of it.

@@ -170,6 +170,7 @@ impl OpenedEvidence<'_> {
             judged.stated.extend(vouched.stated);
             judged.rest_on(cleared);
             judged.spend(vouched.spends);
+            judged.differs = judged.differs.take().or(vouched.differs);
             if piece.chosen.renewal() == Renewal::Proves {
                 judged.again.push((piece.chosen.kind(), piece.chosen.prefix()));
             }

@@ -12,6 +12,7 @@ use super::{
 };
 use crate::core::{
     admission::Caller,
+    evidence::DIFFERS,
     facts::{principal, request_facts},
     keys,
     look::Look,
@@ -42,12 +43,29 @@ pub async fn can_i(shell: &Shell, caller: &Caller, asked: &PolicyQuestion) -> Re
     let resource = shell.look(|look| concerned(shell, look, caller, (action, &asked.resource), &waiting)).await?;
     let ask = policy::Ask { action, principal: principal(caller, shell.now()), resource, now: shell.now().secs() };
     let decision = policy::decide(&shell.rules.load(), &ask);
-    let explanation = decision.explain();
+    let explanation = decision.explain() + &differences(&ask.resource);
     let (allowed, rules) = match decision {
         policy::Decision::Allowed(grant) => (true, grant.rules().to_vec()),
         policy::Decision::Denied(denial) => (false, denial.rules),
     };
     Ok(PolicyAnswer { allowed, rules, explanation })
+}
+
+/// How what was measured of the machine or newcomer that the question is about differs from what is allowed.
+fn differences(about: &policy::Resource) -> String {
+    let claims = match about {
+        policy::Resource::Request(request) => &request.newcomer.claims,
+        policy::Resource::Machine(machine) => &machine.claims,
+        policy::Resource::Gateway
+        | policy::Resource::Person(_)
+        | policy::Resource::Service(_)
+        | policy::Resource::Token(_) => return String::new(),
+    };
+    let text = |(name, claim): (&String, &policy::Claim)| match claim {
+        policy::Claim::Text(text) if name.ends_with(DIFFERS) => Some(format!("; {name}: {text}")),
+        policy::Claim::Text(_) | policy::Claim::Bool(_) | policy::Claim::Number(_) => None,
+    };
+    claims.iter().filter_map(text).collect()
 }
 
 /// The policy resource of the question. Each action is defined for some kinds of resource only; other combinations are refused here

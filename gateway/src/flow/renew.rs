@@ -98,15 +98,17 @@ pub async fn renew(
         devices: settings.attestors.devices(),
         known_devices: &known_devices,
     };
-    match renew::decide(&caller.clone().with_locks(locks), asked, pending.as_ref(), rules, common, now, serial)? {
-        renew::RenewVerdict::Known(certificate) => {
+    let caller = caller.clone().with_locks(locks);
+    match renew::decide(&caller, asked, pending.as_ref(), rules, common, now, serial) {
+        Ok(renew::RenewVerdict::Known(certificate)) => {
             Ok(RenewalOutcome::Issued(Box::new(issue::issued(shell, certificate.lineage.clone(), *certificate)?)))
         }
-        renew::RenewVerdict::Issue(plan) => {
+        Ok(renew::RenewVerdict::Issue(plan)) => {
             let who = caller.identity.to_string();
             let reply = issue::issue(shell, *plan, &Actor { who: &who, instance }).await?;
             shell.metrics.renewal("issued");
             Ok(RenewalOutcome::Issued(Box::new(reply)))
         }
+        Err(rejected) => Err(attest::rejected(shell, rejected, instance).await),
     }
 }

@@ -51,6 +51,7 @@ mod ssh_access;
 mod ssh_cert;
 mod tokens;
 mod tpm;
+mod tpm_boot;
 mod tpm_fetch;
 mod tpm_key;
 mod transfers;

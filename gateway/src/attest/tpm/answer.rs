@@ -2,13 +2,14 @@
 
 use aws_lc_rs::{constant_time, digest};
 use pki::{KeyDigest, shown};
-use tpm::{Attest, Attested, Budget, EventLog, PcrValues, QuotedPcrs, SecureBoot, SecureBootError, verify};
+use tpm::{Attest, Attested, PcrValues, QuotedPcrs, verify};
 use wire::evidence::{TPM_CONTEXT, TpmAnswer, TpmQuote, TpmSigned};
 
 use super::{
     LogDemand, Tpm,
+    boot::MeasuredBoot,
     keys::{Asked, TpmKeys, decoded},
-    reject::{log_mismatch, log_missing, malformed, not_certified, quote_wrong, secret_wrong},
+    reject::{log_missing, malformed, not_certified, quote_wrong, secret_wrong},
 };
 use crate::core::evidence::Reject;
 
@@ -16,8 +17,8 @@ use crate::core::evidence::Reject;
 pub(super) struct Answered {
     /// `sent` or `missing`, if it was asked for.
     pub(super) log: Option<&'static str>,
-    /// `on` or `off` if the firmware measured it, else `unknown`.
-    pub(super) secure_boot: &'static str,
+    /// What was booted.
+    pub(super) boot: MeasuredBoot,
     /// How often the TPM was started anew.
     pub(super) resets: u32,
     /// Milliseconds that the TPM has run since it was cleared.
@@ -47,14 +48,15 @@ pub(super) fn check(
     let quote = answer.quote.as_ref().ok_or_else(|| quote_wrong("it is missing"))?;
     let signed = statement(&quote.signed, keys, &bound, quote_wrong)?;
     let quoted = quoted(quote, &signed, wanted)?;
-    let (log, secure_boot) = match (wanted.log, &quote.log) {
+    let (log, told) = match (wanted.log, quote.log.as_deref()) {
         // One that was not asked for is not looked at.
-        (None, _) => (None, "unknown"),
-        (Some(LogDemand::Wanted), None) => (Some("missing"), "unknown"),
+        (None, _) => (None, None),
+        (Some(LogDemand::Wanted), None) => (Some("missing"), None),
         (Some(LogDemand::Required), None) => return Err(log_missing()),
-        (Some(LogDemand::Wanted | LogDemand::Required), Some(log)) => (Some("sent"), secure_boot(log, &quoted)?),
+        (Some(LogDemand::Wanted | LogDemand::Required), Some(log)) => (Some("sent"), Some(log)),
     };
-    Ok(Answered { log, secure_boot, resets: signed.clock.reset_count, clock: signed.clock.clock })
+    let boot = MeasuredBoot::read(&quoted, told)?;
+    Ok(Answered { log, boot, resets: signed.clock.reset_count, clock: signed.clock.clock })
 }
 
 /// The `extraData` of what the AK signs.
@@ -90,24 +92,5 @@ fn quoted(quote: &TpmQuote, signed: &Attest, wanted: &Tpm) -> Result<QuotedPcrs,
             said.check(wanted.pcrs, bank, &values).map_err(|error| quote_wrong(&error.to_string()))
         }
         Attested::Certify { .. } => Err(quote_wrong("what it signed is a certification")),
-    }
-}
-
-/// What the log says of Secure Boot. A log that leads to another value is refused; one that does not say is not.
-fn secure_boot(log: &str, quoted: &QuotedPcrs) -> Result<&'static str, Reject> {
-    let bytes = decoded(log)?;
-    let log = EventLog::parse(&bytes, Budget::default()).map_err(|error| log_mismatch(&error.to_string()))?;
-    match log.secure_boot(quoted) {
-        Ok(SecureBoot::On) => Ok("on"),
-        Ok(SecureBoot::Off) => Ok("off"),
-        Err(error @ SecureBootError::Differs) => Err(log_mismatch(&error.to_string())),
-        Err(
-            SecureBootError::Replay(_)
-            | SecureBootError::NotQuoted
-            | SecureBootError::Data { .. }
-            | SecureBootError::NoSeparator
-            | SecureBootError::Absent
-            | SecureBootError::Variable,
-        ) => Ok("unknown"),
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use pki::{Assurance, AssuranceOf, EkCertificate, EkChain, EkDevice, Role, UnixTime};
 
-use super::{answer::Answered, keys::TpmKeys};
+use super::{answer::Answered, boot::Compared, keys::TpmKeys, reject::boot_differs};
 use crate::core::{
     evidence::{Claims, Vouched},
     records::Claim,
@@ -16,6 +16,7 @@ pub(super) fn vouched(
     keys: &TpmKeys,
     answered: &Answered,
     certificate: Option<&EkCertificate>,
+    compared: &Compared,
     now: UnixTime,
 ) -> Vouched {
     let mut values = BTreeMap::new();
@@ -27,7 +28,7 @@ pub(super) fn vouched(
     if let Some(log) = answered.log {
         text("log", log);
     }
-    text("secure_boot", answered.secure_boot);
+    text("secure_boot", answered.boot.secure_boot());
     let of = if keys.inside.is_some() { AssuranceOf::Key } else { AssuranceOf::Host };
     let (mut assurance, mut stated) = (Assurance::SOFTWARE, Vec::new());
     match certificate.map(|certificate| (&certificate.chain, certificate)) {
@@ -47,9 +48,15 @@ pub(super) fn vouched(
     values.insert("resets".to_owned(), Claim::Number(answered.resets.into()));
     let clock = i64::try_from(answered.clock).unwrap_or(i64::MAX);
     values.insert("clock".to_owned(), Claim::Number(clock));
+    let assurance = answered.boot.assurance(assurance, compared);
+    values.extend(answered.boot.claims(compared, assurance));
     let claims = Claims { values, assurance, role: Some(Role::Machine), names: vec![], grants: None };
     let stated = stated.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
-    Vouched { stated, ..Vouched::claims(claims) }
+    let differs = match compared {
+        Compared::Unasked | Compared::Allowed(_) => None,
+        Compared::Differs(difference) => Some(boot_differs(&difference.to_string())),
+    };
+    Vouched { stated, differs, ..Vouched::claims(claims) }
 }
 
 /// What a certificate says of the TPM.

@@ -22,6 +22,12 @@ static LOG_MISSING: RejectionCode = RejectionCode::refused(
 );
 static LOG_MISMATCH: RejectionCode =
     RejectionCode::refused("tpm-log-mismatch", Some("send the event log of this boot, or none"));
+static BOOT_DIFFERS: RejectionCode = RejectionCode::refused(
+    "tpm-boot-differs",
+    Some(
+        "boot what is allowed; if this boot is as it should be, the gateway's operator allows it in `[attest.tpm.boot]`",
+    ),
+);
 
 /// Hint for keys that do not prove anything.
 const NOT_BY_IT: &str = "join by other evidence, such as a join token";
@@ -62,6 +68,11 @@ pub(super) fn log_mismatch(why: &str) -> Reject {
     Reject::new(&LOG_MISMATCH, format!("the event log is not that of the quote: {why}"))
 }
 
+/// For whoever wants a boot that is allowed.
+pub(super) fn boot_differs(difference: &str) -> Reject {
+    Reject::new(&BOOT_DIFFERS, format!("what was booted is not what is allowed as {difference}"))
+}
+
 /// One example of each.
 pub(super) fn rejections() -> Vec<Reject> {
     vec![
@@ -74,5 +85,6 @@ pub(super) fn rejections() -> Vec<Reject> {
         quote_wrong("it is missing"),
         log_missing(),
         log_mismatch("the log does not lead to the value of PCR 7 that was quoted"),
+        boot_differs("`uki-1`: kernel command line: expected `ro quiet`, measured `ro init=/bin/sh`"),
     ]
 }

@@ -102,11 +102,11 @@ fn evidence(tpm: &SoftTpm, certificates: &[Vec<u8>], inside: bool) -> TpmEvidenc
     }
 }
 
-fn signed((attest, signature): (Vec<u8>, Vec<u8>)) -> TpmSigned {
+pub(super) fn signed((attest, signature): (Vec<u8>, Vec<u8>)) -> TpmSigned {
     TpmSigned { attest: STANDARD.encode(attest), signature: STANDARD.encode(signature) }
 }
 
-fn extra(challenge: &TpmChallenge, for_key: &KeyDigest) -> Vec<u8> {
+pub(super) fn extra(challenge: &TpmChallenge, for_key: &KeyDigest) -> Vec<u8> {
     let nonce = STANDARD.decode(&challenge.nonce).unwrap();
     tpm::HashAlgorithm::Sha256.digest(&[TPM_CONTEXT, &nonce, for_key.as_bytes()])
 }
@@ -129,14 +129,14 @@ fn answer(tpm: &SoftTpm, challenge: &TpmChallenge, for_key: &KeyDigest, inside: 
 }
 
 /// A story: a TPM, its maker, a gateway.
-struct Story {
+pub(super) struct Story {
     judge: Judge,
-    tpm: SoftTpm,
+    pub(super) tpm: SoftTpm,
     maker: Maker,
 }
 
 impl Story {
-    fn with(settings: &str) -> Self {
+    pub(super) fn with(settings: &str) -> Self {
         let maker = Maker::named("Maker CA");
         Self { judge: Judge::new(settings, &maker), tpm: SoftTpm::new(), maker }
     }
@@ -145,16 +145,16 @@ impl Story {
         Self::with("")
     }
 
-    fn certificate(&self) -> Vec<u8> {
+    pub(super) fn certificate(&self) -> Vec<u8> {
         self.maker.certify(&self.tpm, 2050)
     }
 
-    fn for_key(&self) -> KeyDigest {
+    pub(super) fn for_key(&self) -> KeyDigest {
         KeyDigest::from_spki_der(&self.tpm.identity_spki())
     }
 
     /// What is claimed after both rounds, with an answer that `bend` may change.
-    fn told(
+    pub(super) fn told(
         &self,
         certificates: &[Vec<u8>],
         bend: impl FnOnce(&mut TpmEvidence, &TpmChallenge),
@@ -192,7 +192,7 @@ impl Story {
     }
 }
 
-fn text(claims: &Claims, name: &str) -> String {
+pub(super) fn text(claims: &Claims, name: &str) -> String {
     claims.values.get(name).map(Claim::text).unwrap_or_default()
 }
 
@@ -419,7 +419,7 @@ fn log(data: &[u8]) -> (Vec<u8>, Vec<u8>) {
 }
 
 /// UEFI_VARIABLE_DATA of the variable SecureBoot.
-fn secure_boot_is(value: u8) -> Vec<u8> {
+pub(super) fn secure_boot_is(value: u8) -> Vec<u8> {
     let guid = hex::decode("61dfe48bca93d211aa0d00e098032b8c").unwrap();
     let name: Vec<u8> = "SecureBoot".encode_utf16().flat_map(u16::to_le_bytes).collect();
     [&guid[..], &10_u64.to_le_bytes(), &1_u64.to_le_bytes(), &name, &[value]].concat()

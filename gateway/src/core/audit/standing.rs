@@ -18,6 +18,8 @@ pub enum StandingEvent {
     EvidenceTaken { identity: String, kinds: String, assurance: Assurance },
     /// Evidence that the policy requires again was missing at a renewal: its claims were dropped.
     EvidenceLapsed { identity: String, kinds: String },
+    /// What the evidence of a request or a machine measured differs from what is allowed.
+    EvidenceDiffers { subject: String, difference: String },
     /// A machine that was wiped came back as itself by its device.
     DeviceReturned { identity: String, lineage: String, enrollment: String },
     /// A machine's device counted less than before. It was not refused and nothing was locked.
@@ -37,6 +39,7 @@ impl StandingEvent {
             Self::EnrollmentEnded { .. } => "enrollment.ended",
             Self::EnrollmentWithdrawn { .. } => "enrollment.withdrawn",
             Self::EnrollmentReopened { .. } => "enrollment.reopened",
+            Self::EvidenceDiffers { .. } => "evidence.differs",
             Self::EvidenceTaken { .. } => "evidence.taken",
             Self::EvidenceLapsed { .. } => "evidence.lapsed",
             Self::SubjectRenamed { .. } => "subject.renamed",
@@ -56,6 +59,7 @@ impl StandingEvent {
                 let of = assurance.of().map(|of| ("assurance_of", of.as_str().to_owned()));
                 (identity, vec![], fields.into_iter().chain(of).collect())
             }
+            Self::EvidenceDiffers { subject, difference } => (subject, vec![], vec![("difference", difference)]),
             Self::DeviceReturned { identity, lineage, enrollment } => {
                 (identity, vec![], vec![("lineage", lineage), ("enrollment", enrollment)])
             }
