@@ -162,17 +162,17 @@ fn evaluate(rules: &Ruleset, ask: &Ask) -> Result<Response, BadFacts> {
     let Some(known) = rules.for_action(ask.action) else {
         return Err(BadFacts::Question(format!("no rules were indexed for `{}`", ask.action)));
     };
-    let built = rules.vocabulary().build(ask)?;
-    let (principal, resource) = (built.principal.type_name(), built.resource.type_name());
-    if !known.fits(principal, resource) {
+    let (principal, resource) = rules.vocabulary().types(ask);
+    let Some(of_types) = known.of(principal, resource) else {
         let question = format!("`{}` is not something a {principal} asks of a {resource}", ask.action);
         return Err(BadFacts::Question(question));
-    }
+    };
+    let built = rules.vocabulary().build(ask, &of_types.reads)?;
     // Without the schema: it would repeat the checks above, and check the context, whose shape a test compares with the schema.
     let request = cedar_policy::Request::new(built.principal, known.uid.clone(), built.resource, built.context, None)
         .map_err(|error| BadFacts::Question(error.to_string()))?;
     let entities = Entities::from_entities(built.entities, None).map_err(|error| BadFacts::Value(error.to_string()))?;
-    Ok(rules.authorizer().is_authorized(&request, &known.policies, &entities))
+    Ok(rules.authorizer().is_authorized(&request, &of_types.policies, &entities))
 }
 
 /// Converts Cedar's response. Cedar skips a policy that fails to evaluate; we deny.

@@ -10,6 +10,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 
+#[cfg(test)]
+pub(crate) use vocabulary::Built;
 pub(crate) use vocabulary::Vocabulary;
 
 /// The actions of the schema.

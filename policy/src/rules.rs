@@ -5,8 +5,8 @@ use std::fmt;
 use std::time::Duration;
 
 use cedar_policy::{
-    ActionConstraint, Authorizer, EntityTypeName, EntityUid, Policy, PolicyId, PolicySet, Schema, ValidationError,
-    ValidationMode, ValidationWarning, Validator,
+    ActionConstraint, Authorizer, EntityTypeName, EntityUid, Policy, PolicyId, PolicySet, PrincipalConstraint,
+    RequestEnv, ResourceConstraint, Schema, ValidationError, ValidationMode, ValidationWarning, Validator,
 };
 use sha2::{Digest, Sha256};
 
@@ -15,10 +15,13 @@ use crate::facts::{Action, ClaimDecl, Vocabulary};
 use crate::grant::Reattest;
 use crate::principals::Principals;
 
+pub(crate) use reads::Reads;
+
 mod advice;
 mod annotations;
 mod bounds;
 mod names;
+mod reads;
 #[cfg(test)]
 pub(crate) mod tests;
 
@@ -57,19 +60,27 @@ pub(crate) struct Rule {
     pub principals: Principals,
 }
 
-/// The rules and the valid combinations of one action.
+/// The rules of one action.
 pub(crate) struct ForAction {
     pub uid: EntityUid,
-    /// Only the rules that can apply to the action: evaluation is linear in their number.
+    /// One for each combination of types that the schema allows for the action.
+    for_types: Vec<ForTypes>,
+}
+
+/// The rules of one action that can apply to one type of principal and of resource.
+pub(crate) struct ForTypes {
+    principal: EntityTypeName,
+    resource: EntityTypeName,
+    /// No others: evaluation is linear in their number.
     pub policies: PolicySet,
-    /// Pairs of principal and resource types that the schema allows for the action.
-    asked: Vec<(EntityTypeName, EntityTypeName)>,
+    /// The attributes that they read.
+    pub reads: Reads,
 }
 
 impl ForAction {
-    /// Whether the rules were validated for this pair of types.
-    pub fn fits(&self, principal: &EntityTypeName, resource: &EntityTypeName) -> bool {
-        self.asked.iter().any(|(who, what)| who == principal && what == resource)
+    /// The rules for these types; `None` if the schema does not allow the combination.
+    pub fn of(&self, principal: &EntityTypeName, resource: &EntityTypeName) -> Option<&ForTypes> {
+        self.for_types.iter().find(|types| types.principal == *principal && types.resource == *resource)
     }
 }
 
@@ -413,16 +424,38 @@ fn covers(policy: &Policy, action: &EntityUid) -> bool {
 }
 
 fn by_action(set: &PolicySet, actions: &[(Action, EntityUid)], schema: &Schema) -> Option<HashMap<Action, ForAction>> {
-    actions
-        .iter()
-        .map(|(action, uid)| {
-            let policies = set.policies().filter(|policy| covers(policy, uid)).cloned();
-            let policies = PolicySet::from_policies(policies).ok()?;
-            let asked = schema.request_envs().filter(|env| env.action() == uid);
-            let asked = asked.map(|env| (env.principal().clone(), env.resource().clone())).collect();
-            Some((*action, ForAction { uid: uid.clone(), policies, asked }))
-        })
-        .collect()
+    let rules: Vec<(&Policy, BTreeSet<String>)> =
+        set.policies().map(|policy| Some((policy, reads::of(policy)?))).collect::<Option<_>>()?;
+    let for_types = |env: &RequestEnv| {
+        let (principal, resource) = (env.principal(), env.resource());
+        let applies = |policy: &Policy| covers(policy, env.action()) && is_about(policy, principal, resource);
+        let rules: Vec<_> = rules.iter().filter(|(policy, _)| applies(policy)).collect();
+        let policies = PolicySet::from_policies(rules.iter().map(|(policy, _)| (*policy).clone())).ok()?;
+        let reads = Reads::Only(rules.iter().flat_map(|(_, reads)| reads).cloned().collect());
+        Some(ForTypes { principal: principal.clone(), resource: resource.clone(), policies, reads })
+    };
+    let mut by_action = HashMap::new();
+    for (action, uid) in actions {
+        let envs = schema.request_envs().filter(|env| env.action() == uid);
+        let for_types = envs.map(|env| for_types(&env)).collect::<Option<_>>()?;
+        by_action.insert(*action, ForAction { uid: uid.clone(), for_types });
+    }
+    Some(by_action)
+}
+
+/// Whether a rule's scope can hold for these types of principal and resource. Not told of `in`, which depends on the entity.
+fn is_about(policy: &Policy, principal: &EntityTypeName, resource: &EntityTypeName) -> bool {
+    let by = match policy.principal_constraint() {
+        PrincipalConstraint::Any | PrincipalConstraint::In(_) => true,
+        PrincipalConstraint::Eq(one) => one.type_name() == principal,
+        PrincipalConstraint::Is(of) | PrincipalConstraint::IsIn(of, _) => of == *principal,
+    };
+    let to = match policy.resource_constraint() {
+        ResourceConstraint::Any | ResourceConstraint::In(_) => true,
+        ResourceConstraint::Eq(one) => one.type_name() == resource,
+        ResourceConstraint::Is(of) | ResourceConstraint::IsIn(of, _) => of == *resource,
+    };
+    by && to
 }
 
 fn digest(schema: &str, sources: &[Source<'_>]) -> String {

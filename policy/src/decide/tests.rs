@@ -8,7 +8,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::facts::{Approval, Claim, Machine, Person, Request, Service, Token};
-use crate::rules::tests::load;
+use crate::facts::Built;
+use crate::rules::{Reads, tests::load};
 use crate::{DEFAULT_CASES, DEFAULT_POLICY, run_cases};
 
 /// Noon of 2026-01-01 UTC, a Thursday.
@@ -167,6 +168,46 @@ fn questions_outside_the_schema_are_denied() {
     assert!(decide(&rules, &ask).explain().starts_with("denied: the policy failed: the question"));
 }
 
+fn build(rules: &Ruleset, ask: &Ask) -> Built {
+    let built = rules.vocabulary().build(ask, &Reads::All).unwrap();
+    assert_eq!(rules.vocabulary().types(ask), (built.principal.type_name(), built.resource.type_name()));
+    built
+}
+
+/// Rules of other types and attributes that no rule reads are left out. Cedar decides the same with them.
+#[test]
+fn what_is_left_out_changes_nothing() {
+    let examples = [
+        DEFAULT_POLICY,
+        include_str!("../../examples/two-approvers.cedar"),
+        include_str!("../../examples/no-nights.cedar"),
+        include_str!("../../examples/owners-log-in.cedar"),
+        include_str!("../../examples/label-for-group.cedar"),
+        include_str!("../../examples/helpdesk.cedar"),
+    ]
+    .concat();
+    let rules = load(&examples).unwrap();
+    let all: cedar_policy::PolicySet = examples.parse().unwrap();
+    let id = |policy: &cedar_policy::Policy| cedar_policy::PolicyId::new(policy.annotation("id").unwrap());
+    let all = cedar_policy::PolicySet::from_policies(all.policies().map(|policy| policy.new_id(id(policy)))).unwrap();
+    let mut compared = 0;
+    for action in Action::ALL {
+        for (principal, resource) in principals().into_iter().flat_map(|p| resources().map(|r| (p.clone(), r))) {
+            let ask = Ask { action, principal, resource, now: NOW };
+            let Ok(response) = evaluate(&rules, &ask) else { continue };
+            let Built { principal, resource, entities, context } = build(&rules, &ask);
+            let known = rules.for_action(action).unwrap();
+            let request = cedar_policy::Request::new(principal, known.uid.clone(), resource, context, None).unwrap();
+            let entities = Entities::from_entities(entities, None).unwrap();
+            let full = rules.authorizer().is_authorized(&request, &all, &entities);
+            let reasons = |response: &Response| sorted(response.diagnostics().reason().map(ToString::to_string));
+            assert_eq!((full.decision(), reasons(&full)), (response.decision(), reasons(&response)), "{ask:?}");
+            compared += 1;
+        }
+    }
+    assert_eq!(compared, 28);
+}
+
 /// The entities that `facts.rs` builds match the schema that rules are validated against.
 #[test]
 fn everything_built_fits_the_schema() {
@@ -174,9 +215,9 @@ fn everything_built_fits_the_schema() {
     // Cedar's own check of a request accepts the same combinations as ours, and our context.
     for action in Action::ALL {
         for (principal, resource) in principals().into_iter().flat_map(|p| resources().map(|r| (p.clone(), r))) {
-            let built = rules.vocabulary().build(&Ask { action, principal, resource, now: NOW }).unwrap();
+            let built = build(&rules, &Ask { action, principal, resource, now: NOW });
             let known = rules.for_action(action).unwrap();
-            let fits = known.fits(built.principal.type_name(), built.resource.type_name());
+            let fits = known.of(built.principal.type_name(), built.resource.type_name()).is_some();
             let (principal, resource, schema) = (built.principal, built.resource, Some(rules.schema()));
             let request = cedar_policy::Request::new(principal, known.uid.clone(), resource, built.context, schema);
             assert_eq!(request.is_ok(), fits, "{action}: {request:?}");
@@ -186,7 +227,7 @@ fn everything_built_fits_the_schema() {
         for resource in resources() {
             let principal = principal.clone();
             let ask = Ask { action: Action::Read, principal, resource, now: u64::MAX };
-            let built = rules.vocabulary().build(&ask).unwrap();
+            let built = build(&rules, &ask);
             Entities::from_entities(built.entities, Some(rules.schema())).unwrap();
         }
     }
@@ -199,7 +240,7 @@ fn everything_built_fits_the_schema() {
         }),
         now: 0,
     };
-    let built = rules.vocabulary().build(&bare).unwrap();
+    let built = build(&rules, &bare);
     Entities::from_entities(built.entities, Some(rules.schema())).unwrap();
 }
 

@@ -7,6 +7,7 @@ use cedar_policy::{Context, Entity, EntityId, EntityTypeName, EntityUid, Restric
 use super::{
     Approval, Ask, BadFacts, Claim, ClaimDecl, ClaimType, Machine, Newcomer, Person, Principal, Resource, Token,
 };
+use crate::rules::Reads;
 
 /// An [`Ask`] in Cedar's types.
 pub(crate) struct Built {
@@ -16,7 +17,36 @@ pub(crate) struct Built {
     pub context: Context,
 }
 
-type Attributes = HashMap<String, RestrictedExpression>;
+/// The attributes of an entity, as far as rules read them.
+struct Attributes<'a> {
+    reads: &'a Reads,
+    values: HashMap<String, RestrictedExpression>,
+}
+
+impl<'a> Attributes<'a> {
+    fn new(reads: &'a Reads) -> Self {
+        Self { reads, values: HashMap::new() }
+    }
+
+    /// Adds an attribute if a rule reads it.
+    fn put(&mut self, name: &str, value: impl FnOnce() -> RestrictedExpression) {
+        if self.reads.contains(name) {
+            self.values.insert(name.to_owned(), value());
+        }
+    }
+
+    /// The same, of a value that may be impossible.
+    fn try_put(
+        &mut self,
+        name: &str,
+        value: impl FnOnce() -> Result<RestrictedExpression, BadFacts>,
+    ) -> Result<(), BadFacts> {
+        if self.reads.contains(name) {
+            self.values.insert(name.to_owned(), value()?);
+        }
+        Ok(())
+    }
+}
 
 /// The entity and type names of the schema, parsed once, and the claims that attestors declared.
 #[derive(Debug)]
@@ -53,95 +83,110 @@ impl Vocabulary {
         })
     }
 
-    /// Converts a question.
-    pub(crate) fn build(&self, ask: &Ask) -> Result<Built, BadFacts> {
+    /// The types of principal and resource.
+    pub(crate) fn types(&self, ask: &Ask) -> (&EntityTypeName, &EntityTypeName) {
+        let principal = match &ask.principal {
+            Principal::Newcomer(_) => &self.newcomer,
+            Principal::Machine(_) => &self.machine,
+            Principal::Person(_) => &self.person,
+        };
+        let resource = match &ask.resource {
+            Resource::Gateway => self.gateway.type_name(),
+            Resource::Token(_) => self.token.type_name(),
+            Resource::Request(_) => &self.request,
+            Resource::Machine(_) => &self.machine,
+            Resource::Person(_) => &self.person,
+            Resource::Service(_) => &self.service,
+        };
+        (principal, resource)
+    }
+
+    /// Converts a question, with the attributes that rules read. All facts are checked.
+    pub(crate) fn build(&self, ask: &Ask, reads: &Reads) -> Result<Built, BadFacts> {
         let mut entities = Vec::with_capacity(3);
         let principal = match &ask.principal {
             Principal::Newcomer(newcomer) => {
                 let id = uid(&self.newcomer, &newcomer.key);
-                self.add(&mut entities, &id, self.newcomer(newcomer)?, HashSet::new())?;
+                add(&mut entities, &id, self.newcomer(newcomer, reads)?, HashSet::new())?;
                 id
             }
-            Principal::Machine(machine) => self.add_machine(&mut entities, machine)?,
-            Principal::Person(person) => self.add_person(&mut entities, person)?,
+            Principal::Machine(machine) => self.add_machine(&mut entities, machine, reads)?,
+            Principal::Person(person) => self.add_person(&mut entities, person, reads)?,
         };
         let resource = match &ask.resource {
             Resource::Gateway => self.gateway.clone(),
             Resource::Token(token) => {
-                self.add(&mut entities, &self.token, self.token_facts(token)?, HashSet::new())?;
+                add(&mut entities, &self.token, self.token_facts(token, reads)?, HashSet::new())?;
                 self.token.clone()
             }
             Resource::Request(request) => {
                 let id = uid(&self.request, &request.id);
-                let mut attributes = self.newcomer(&request.newcomer)?;
-                attributes.insert("id".into(), text(&request.id));
-                attributes.insert("approvals_wanted".into(), number(request.approvals_wanted.into()));
+                let mut attributes = self.newcomer(&request.newcomer, reads)?;
+                attributes.put("id", || text(&request.id));
+                attributes.put("approvals_wanted", || number(request.approvals_wanted.into()));
                 if let Some(approval) = &request.approval {
-                    attributes.insert("approval".into(), self.approval(approval)?);
+                    check_keys(&approval.labels)?;
+                    attributes.try_put("approval", || self.approval(approval))?;
                 }
-                self.add(&mut entities, &id, attributes, HashSet::new())?;
+                add(&mut entities, &id, attributes, HashSet::new())?;
                 id
             }
-            Resource::Machine(machine) => self.add_machine(&mut entities, machine)?,
-            Resource::Person(person) => self.add_person(&mut entities, person)?,
+            Resource::Machine(machine) => self.add_machine(&mut entities, machine, reads)?,
+            Resource::Person(person) => self.add_person(&mut entities, person, reads)?,
             Resource::Service(service) => {
-                let machine = self.add_machine(&mut entities, &service.machine)?;
+                let machine = self.add_machine(&mut entities, &service.machine, reads)?;
                 let id = uid(&self.service, &format!("{}@{}", service.name, service.machine.name));
-                let mut attributes = Attributes::with_capacity(2);
-                attributes.insert("name".into(), text(&service.name));
-                attributes.insert("machine".into(), RestrictedExpression::new_entity_uid(machine));
-                self.add(&mut entities, &id, attributes, HashSet::new())?;
+                let mut attributes = Attributes::new(reads);
+                attributes.put("name", || text(&service.name));
+                attributes.put("machine", || RestrictedExpression::new_entity_uid(machine));
+                add(&mut entities, &id, attributes, HashSet::new())?;
                 id
             }
         };
         Ok(Built { principal, resource, entities, context: clock(ask.now)? })
     }
 
-    /// Adds an entity, unless it exists: principal and resource may be the same.
-    fn add(
+    fn add_machine(
         &self,
         entities: &mut Vec<Entity>,
-        id: &EntityUid,
-        attributes: Attributes,
-        parents: HashSet<EntityUid>,
-    ) -> Result<(), BadFacts> {
-        if entities.iter().any(|entity| &entity.uid() == id) {
-            return Ok(());
-        }
-        let entity =
-            Entity::new(id.clone(), attributes, parents).map_err(|error| BadFacts::Value(error.to_string()))?;
-        entities.push(entity);
-        Ok(())
-    }
-
-    fn add_machine(&self, entities: &mut Vec<Entity>, machine: &Machine) -> Result<EntityUid, BadFacts> {
-        let mut attributes = Attributes::with_capacity(10);
-        attributes.insert("name".into(), text(&machine.name));
+        machine: &Machine,
+        reads: &Reads,
+    ) -> Result<EntityUid, BadFacts> {
+        check_keys(&machine.labels)?;
+        check_assurance(machine.assurance)?;
+        self.check_claims(&machine.claims)?;
+        let mut attributes = Attributes::new(reads);
+        attributes.put("name", || text(&machine.name));
         if let Some(owner) = &machine.owner {
-            attributes.insert("owner".into(), self.person_ref(owner));
+            attributes.put("owner", || self.person_ref(owner));
         }
-        attributes.insert("labels".into(), pairs(&machine.labels)?);
-        attributes.insert("assurance".into(), assurance(machine.assurance)?);
+        attributes.put("labels", || pairs(&machine.labels));
+        attributes.put("assurance", || number(machine.assurance.into()));
         assured_of(&mut attributes, machine.assurance_of.as_deref())?;
-        attributes.insert("locked".into(), RestrictedExpression::new_bool(machine.locked));
-        attributes.insert("forked".into(), RestrictedExpression::new_bool(machine.forked));
-        attributes.insert("lineage_age".into(), number(machine.lineage_age));
+        attributes.put("locked", || RestrictedExpression::new_bool(machine.locked));
+        attributes.put("forked", || RestrictedExpression::new_bool(machine.forked));
+        attributes.put("lineage_age", || number(machine.lineage_age));
         if let Some(person) = &machine.admitted_by {
-            attributes.insert("admitted_by".into(), self.person_ref(person));
+            attributes.put("admitted_by", || self.person_ref(person));
         }
-        attributes.insert("claims".into(), self.claims(&machine.claims)?);
+        attributes.try_put("claims", || claims(&machine.claims))?;
         let id = uid(&self.machine, &machine.name);
-        self.add(entities, &id, attributes, HashSet::new())?;
+        add(entities, &id, attributes, HashSet::new())?;
         Ok(id)
     }
 
-    fn add_person(&self, entities: &mut Vec<Entity>, person: &Person) -> Result<EntityUid, BadFacts> {
-        let mut attributes = Attributes::with_capacity(2);
-        attributes.insert("name".into(), text(&person.name));
-        attributes.insert("locked".into(), RestrictedExpression::new_bool(person.locked));
+    fn add_person(
+        &self,
+        entities: &mut Vec<Entity>,
+        person: &Person,
+        reads: &Reads,
+    ) -> Result<EntityUid, BadFacts> {
+        let mut attributes = Attributes::new(reads);
+        attributes.put("name", || text(&person.name));
+        attributes.put("locked", || RestrictedExpression::new_bool(person.locked));
         let groups = person.groups.iter().map(|group| uid(&self.group, group)).collect();
         let id = uid(&self.person, &person.name);
-        self.add(entities, &id, attributes, groups)?;
+        add(entities, &id, attributes, groups)?;
         Ok(id)
     }
 
@@ -156,7 +201,7 @@ impl Vocabulary {
     fn approval(&self, approval: &Approval) -> Result<RestrictedExpression, BadFacts> {
         let mut fields = vec![
             ("name".to_owned(), text(&approval.name)),
-            ("labels".to_owned(), pairs(&approval.labels)?),
+            ("labels".to_owned(), pairs(&approval.labels)),
             ("code_checked".to_owned(), RestrictedExpression::new_bool(approval.code_checked)),
         ];
         if let Some(owner) = &approval.owner {
@@ -165,42 +210,46 @@ impl Vocabulary {
         RestrictedExpression::new_record(fields).map_err(|error| BadFacts::Value(error.to_string()))
     }
 
-    fn token_facts(&self, token: &Token) -> Result<Attributes, BadFacts> {
-        let mut attributes = Attributes::with_capacity(6);
-        attributes.insert("role".into(), self.role(&token.role)?);
-        attributes.insert("names".into(), texts(&token.names));
-        attributes.insert("groups".into(), texts(&token.groups));
-        attributes.insert("labels".into(), pairs(&token.labels)?);
-        attributes.insert("uses".into(), number(token.uses.into()));
+    fn token_facts<'a>(&self, token: &Token, reads: &'a Reads) -> Result<Attributes<'a>, BadFacts> {
+        check_keys(&token.labels)?;
+        let role = self.role(&token.role)?;
+        let mut attributes = Attributes::new(reads);
+        attributes.put("role", || role);
+        attributes.put("names", || texts(&token.names));
+        attributes.put("groups", || texts(&token.groups));
+        attributes.put("labels", || pairs(&token.labels));
+        attributes.put("uses", || number(token.uses.into()));
         if let Some(owner) = &token.owner {
-            attributes.insert("owner".into(), self.person_ref(owner));
+            attributes.put("owner", || self.person_ref(owner));
         }
         Ok(attributes)
     }
 
-    fn newcomer(&self, newcomer: &Newcomer) -> Result<Attributes, BadFacts> {
-        let mut attributes = Attributes::with_capacity(12);
-        attributes.insert("key".into(), text(&newcomer.key));
-        attributes.insert("role".into(), self.role(&newcomer.role)?);
+    fn newcomer<'a>(&self, newcomer: &Newcomer, reads: &'a Reads) -> Result<Attributes<'a>, BadFacts> {
+        check_keys(&newcomer.attributes)?;
+        check_assurance(newcomer.assurance)?;
+        self.check_claims(&newcomer.claims)?;
+        let role = self.role(&newcomer.role)?;
+        let mut attributes = Attributes::new(reads);
+        attributes.put("key", || text(&newcomer.key));
+        attributes.put("role", || role);
         if let Some(name) = &newcomer.wanted_name {
-            attributes.insert("wanted_name".into(), text(name));
+            attributes.put("wanted_name", || text(name));
         }
-        attributes.insert("assurance".into(), assurance(newcomer.assurance)?);
+        attributes.put("assurance", || number(newcomer.assurance.into()));
         assured_of(&mut attributes, newcomer.assurance_of.as_deref())?;
-        attributes.insert("claims".into(), self.claims(&newcomer.claims)?);
-        attributes.insert("self_reported".into(), pairs(&newcomer.attributes)?);
+        attributes.try_put("claims", || claims(&newcomer.claims))?;
+        attributes.put("self_reported", || pairs(&newcomer.attributes));
         if let Some(source) = newcomer.source {
             // A rule about 192.0.2.1 also applies to ::ffff:192.0.2.1.
-            let source = source.to_canonical().to_string();
-            attributes.insert("source".into(), RestrictedExpression::new_ip(source));
+            attributes.put("source", || RestrictedExpression::new_ip(source.to_canonical().to_string()));
         }
-        attributes.insert("known".into(), RestrictedExpression::new_bool(newcomer.known));
-        attributes.insert("same_device".into(), RestrictedExpression::new_bool(newcomer.same_device));
+        attributes.put("known", || RestrictedExpression::new_bool(newcomer.known));
+        attributes.put("same_device", || RestrictedExpression::new_bool(newcomer.same_device));
         Ok(attributes)
     }
 
-    fn claims(&self, claims: &BTreeMap<String, Claim>) -> Result<RestrictedExpression, BadFacts> {
-        let mut fields = Vec::with_capacity(claims.len());
+    fn check_claims(&self, claims: &BTreeMap<String, Claim>) -> Result<(), BadFacts> {
         for (name, claim) in claims {
             match self.claims.get(name.as_str()) {
                 None => return Err(BadFacts::UndeclaredClaim { claim: name.clone() }),
@@ -209,19 +258,29 @@ impl Vocabulary {
                 }
                 Some(_) => {}
             }
-            let value = match claim {
-                Claim::Text(value) => text(value),
-                Claim::Bool(value) => RestrictedExpression::new_bool(*value),
-                Claim::Number(value) => RestrictedExpression::new_long(*value),
-            };
-            fields.push((name.clone(), value));
         }
-        RestrictedExpression::new_record(fields).map_err(|error| BadFacts::Value(error.to_string()))
+        Ok(())
     }
 
     fn person_ref(&self, name: &str) -> RestrictedExpression {
         RestrictedExpression::new_entity_uid(uid(&self.person, name))
     }
+}
+
+/// Adds an entity, unless it exists: principal and resource may be the same.
+fn add(
+    entities: &mut Vec<Entity>,
+    id: &EntityUid,
+    attributes: Attributes<'_>,
+    parents: HashSet<EntityUid>,
+) -> Result<(), BadFacts> {
+    if entities.iter().any(|entity| &entity.uid() == id) {
+        return Ok(());
+    }
+    let entity =
+        Entity::new(id.clone(), attributes.values, parents).map_err(|error| BadFacts::Value(error.to_string()))?;
+    entities.push(entity);
+    Ok(())
 }
 
 fn uid(kind: &EntityTypeName, id: &str) -> EntityUid {
@@ -241,19 +300,36 @@ fn number(value: u64) -> RestrictedExpression {
     RestrictedExpression::new_long(i64::try_from(value).unwrap_or(i64::MAX))
 }
 
-fn assurance(level: u8) -> Result<RestrictedExpression, BadFacts> {
-    match level {
-        0..=3 => Ok(RestrictedExpression::new_long(i64::from(level))),
-        _ => Err(BadFacts::Assurance { level }),
+fn check_assurance(level: u8) -> Result<(), BadFacts> {
+    if level <= 3 { Ok(()) } else { Err(BadFacts::Assurance { level }) }
+}
+
+fn claims(claims: &BTreeMap<String, Claim>) -> Result<RestrictedExpression, BadFacts> {
+    let fields = claims.iter().map(|(name, claim)| {
+        let value = match claim {
+            Claim::Text(value) => text(value),
+            Claim::Bool(value) => RestrictedExpression::new_bool(*value),
+            Claim::Number(value) => RestrictedExpression::new_long(*value),
+        };
+        (name.clone(), value)
+    });
+    RestrictedExpression::new_record(fields).map_err(|error| BadFacts::Value(error.to_string()))
+}
+
+/// A key with `=` would be read as another key, see [`pairs`].
+fn check_keys(pairs: &BTreeMap<String, String>) -> Result<(), BadFacts> {
+    match pairs.keys().find(|key| key.contains('=')) {
+        Some(key) => Err(BadFacts::Key { key: key.clone() }),
+        None => Ok(()),
     }
 }
 
 /// What the assurance is of, if that is known.
-fn assured_of(attributes: &mut Attributes, of: Option<&str>) -> Result<(), BadFacts> {
+fn assured_of(attributes: &mut Attributes<'_>, of: Option<&str>) -> Result<(), BadFacts> {
     match of {
         None => Ok(()),
         Some(of @ ("host" | "key")) => {
-            attributes.insert("assurance_of".into(), text(of));
+            attributes.put("assurance_of", || text(of));
             Ok(())
         }
         Some(of) => Err(BadFacts::AssuranceOf { of: of.to_owned() }),
@@ -261,12 +337,9 @@ fn assured_of(attributes: &mut Attributes, of: Option<&str>) -> Result<(), BadFa
 }
 
 /// `key=value` for each pair.
-fn pairs(pairs: &BTreeMap<String, String>) -> Result<RestrictedExpression, BadFacts> {
-    if let Some(key) = pairs.keys().find(|key| key.contains('=')) {
-        return Err(BadFacts::Key { key: key.clone() });
-    }
+fn pairs(pairs: &BTreeMap<String, String>) -> RestrictedExpression {
     let set = pairs.iter().map(|(key, value)| RestrictedExpression::new_string(format!("{key}={value}")));
-    Ok(RestrictedExpression::new_set(set))
+    RestrictedExpression::new_set(set)
 }
 
 fn clock(now: u64) -> Result<Context, BadFacts> {

@@ -1,11 +1,9 @@
 //! Warnings of `policy check` about rules that are valid and probably a mistake. They do not prevent loading.
 
-use std::collections::BTreeSet;
-
 use cedar_policy::{ActionConstraint, Effect, EntityUid, PrincipalConstraint, ResourceConstraint};
 use serde_json::Value;
 
-use super::{Draft, names_action};
+use super::{Draft, names_action, reads};
 use crate::complaint::Complaint;
 
 /// Attributes of a newcomer that the gateway or an attestor has verified. A rule may admit because of any of them.
@@ -39,10 +37,8 @@ fn by_its_own_word(draft: &Draft<'_>, enroll: &EntityUid) -> Option<Complaint> {
     if draft.policy.effect() != Effect::Permit || !names_action(&draft.policy, enroll) {
         return None;
     }
-    let tree = draft.policy.to_json().ok()?;
-    let mut read = BTreeSet::new();
-    attributes(&tree, &mut read);
-    if CHECKED.iter().any(|fact| read.contains(fact)) {
+    let read = reads::of(&draft.policy)?;
+    if CHECKED.iter().any(|fact| read.contains(*fact)) {
         return None;
     }
     let what = if read.contains("self_reported") {
@@ -53,16 +49,4 @@ fn by_its_own_word(draft: &Draft<'_>, enroll: &EntityUid) -> Option<Complaint> {
     let hint =
         "anybody can say anything: let it be `request`, or ask for a claim such as `principal.claims has token_id`";
     Some(draft.complain(what).hint(hint))
-}
-
-/// The attributes that conditions read: `principal.claims`, `principal has source`.
-fn attributes<'a>(tree: &'a Value, found: &mut BTreeSet<&'a str>) {
-    match tree {
-        Value::Object(members) => {
-            found.extend(members.get("attr").and_then(Value::as_str));
-            members.values().for_each(|inner| attributes(inner, found));
-        }
-        Value::Array(items) => items.iter().for_each(|inner| attributes(inner, found)),
-        _ => {}
-    }
 }
