@@ -27,12 +27,30 @@ pub(crate) fn read_hex<const N: usize>(text: &str) -> Result<[u8; N], BadHex> {
     let mut out = [0; N];
     for (at, (byte, pair)) in out.iter_mut().zip(text.as_bytes().chunks_exact(2)).enumerate() {
         for (offset, digit) in pair.iter().enumerate() {
-            let value = char::from(*digit).to_digit(16).ok_or(BadHex::Digit { at: 2 * at + offset })?;
-            *byte = (*byte << 4) | u8::try_from(value).unwrap_or(0);
+            let value = VALUES[usize::from(*digit)];
+            if value == NO_DIGIT {
+                return Err(BadHex::Digit { at: 2 * at + offset });
+            }
+            *byte = (*byte << 4) | value;
         }
     }
     Ok(out)
 }
+
+/// In [`VALUES`], of a byte that is no hexadecimal digit.
+const NO_DIGIT: u8 = u8::MAX;
+
+/// The value of each byte as a digit. A record has a dozen digests.
+const VALUES: [u8; 256] = {
+    let mut values = [NO_DIGIT; 256];
+    let mut digit = 0;
+    while digit < 16 {
+        values[b"0123456789abcdef"[digit as usize] as usize] = digit;
+        values[b"0123456789ABCDEF"[digit as usize] as usize] = digit;
+        digit += 1;
+    }
+    values
+};
 
 /// Lower-case digits.
 pub(crate) fn write_hex(f: &mut fmt::Formatter<'_>, bytes: &[u8]) -> fmt::Result {

@@ -7,6 +7,20 @@ use super::{audit::Event, records::Seen};
 /// Bytes that an event has room in: names, rules and reasons have limits of their own.
 const EVENT_BYTES: usize = 8 * 1024;
 
+/// Room for a record of the usual size, so that it need not be moved while it is written.
+const RECORD_BYTES: usize = 2048;
+
+/// A record as it is stored.
+#[must_use]
+pub fn encoded(record: &impl Serialize) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(RECORD_BYTES);
+    // Our records are structs of strings, numbers and maps with string keys: serialising them cannot fail.
+    match serde_json::to_writer(&mut bytes, record) {
+        Ok(()) => bytes,
+        Err(_) => Vec::new(),
+    }
+}
+
 /// A condition on the store, by key. If one fails, nothing is changed and the caller decides again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Expectation {
@@ -65,9 +79,7 @@ impl Changes {
 
     /// Writes a record without a condition.
     pub fn put(&mut self, key: String, record: &impl Serialize) {
-        // Our records are structs of strings, numbers and maps with string keys: serialising them cannot fail.
-        let value = serde_json::to_vec(record).unwrap_or_default();
-        self.writes.push(RecordWrite::Put(key, value));
+        self.writes.push(RecordWrite::Put(key, encoded(record)));
     }
 
     /// Adds the condition that the record still has the version that was seen.

@@ -45,6 +45,9 @@ use crate::{
     registry::live::{CloseReason, Conn},
 };
 
+/// Room for the answer with a certificate and its chain, so that it need not be moved while it is written.
+const REPLY_BYTES: usize = 4096;
+
 /// Characters of an unknown member's name that are said back.
 const QUERY_NAME_SHOWN: usize = 64;
 
@@ -183,7 +186,10 @@ impl Deref for HolderCall {
 /// # Errors
 /// Never for our own types.
 pub fn json(status: StatusCode, body: &impl Serialize) -> Answer {
-    let bytes = serde_json::to_vec(body).unwrap_or_default();
+    let mut bytes = Vec::with_capacity(REPLY_BYTES);
+    if serde_json::to_writer(&mut bytes, body).is_err() {
+        bytes.clear();
+    }
     typed(status, "application/json", bytes)
 }
 

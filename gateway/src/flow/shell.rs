@@ -13,7 +13,7 @@ use crate::{
     attest::Attestors,
     core::{
         audit::AuditRecord,
-        change::{Changes, Expectation, RecordWrite},
+        change::{Changes, Expectation, RecordWrite, encoded},
         keys, kinds,
         places::Places,
         plan::Common,
@@ -422,7 +422,7 @@ impl Shell {
             // Events of one batch keep their order.
             tie[0] = u8::try_from(index).unwrap_or(u8::MAX);
             let record = event.record(actor.who, at_ms, actor.instance);
-            let value = serde_json::to_vec(&record).unwrap_or_default();
+            let value = encoded(&record);
             let key = store::Key::from(keys::audit(at_ms, tie));
             first_event.get_or_insert_with(|| key.clone());
             batch.writes.push(store::Write::Put(key, value));

@@ -51,7 +51,7 @@ const QUEUE_MAX: usize = 4 * GROUP_MAX;
 /// as much as some ten batches, however many it makes durable.
 const LOADED_MIN: usize = 4;
 
-/// How long a group gathers under load: a tenth of the 20 ms that a renewal, with its two commits, may take.
+/// How long a group gathers under load: a tenth of the 20 ms that a renewal may take.
 const GATHER_TIME: Duration = Duration::from_millis(2);
 
 type BytesOf<E> = <<E as DiskEngine>::View as View>::Bytes;
