@@ -7,8 +7,8 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
-use crate::facts::{Approval, Claim, Machine, Person, Request, Service, Token};
 use crate::facts::Built;
+use crate::facts::{Approval, Claim, Machine, Person, Request, Service, Token};
 use crate::rules::{Reads, tests::load};
 use crate::{DEFAULT_CASES, DEFAULT_POLICY, run_cases};
 

@@ -146,12 +146,7 @@ impl Vocabulary {
         Ok(Built { principal, resource, entities, context: clock(ask.now)? })
     }
 
-    fn add_machine(
-        &self,
-        entities: &mut Vec<Entity>,
-        machine: &Machine,
-        reads: &Reads,
-    ) -> Result<EntityUid, BadFacts> {
+    fn add_machine(&self, entities: &mut Vec<Entity>, machine: &Machine, reads: &Reads) -> Result<EntityUid, BadFacts> {
         check_keys(&machine.labels)?;
         check_assurance(machine.assurance)?;
         self.check_claims(&machine.claims)?;
@@ -175,12 +170,7 @@ impl Vocabulary {
         Ok(id)
     }
 
-    fn add_person(
-        &self,
-        entities: &mut Vec<Entity>,
-        person: &Person,
-        reads: &Reads,
-    ) -> Result<EntityUid, BadFacts> {
+    fn add_person(&self, entities: &mut Vec<Entity>, person: &Person, reads: &Reads) -> Result<EntityUid, BadFacts> {
         let mut attributes = Attributes::new(reads);
         attributes.put("name", || text(&person.name));
         attributes.put("locked", || RestrictedExpression::new_bool(person.locked));
