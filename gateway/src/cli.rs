@@ -118,6 +118,12 @@ pub enum Command {
         #[command(subcommand)]
         command: CaCommand,
     },
+    /// Work on what evidence is checked against
+    Attest {
+        /// What to do
+        #[command(subcommand)]
+        command: AttestCommand,
+    },
     /// Write all records as JSON lines; stop the gateway first
     Export {
         /// The configuration file
@@ -155,6 +161,66 @@ pub enum Command {
         #[command(subcommand)]
         command: StoreCommand,
     },
+}
+
+/// Work on what evidence is checked against.
+#[derive(Debug, Subcommand)]
+pub enum AttestCommand {
+    /// The CAs of makers whose TPMs are trusted: the file that `[attest.tpm] anchors` names
+    Anchors {
+        /// What to do
+        #[command(subcommand)]
+        command: AnchorsCommand,
+    },
+}
+
+/// Work on the CAs of makers. The gateway may be running; it reads the file within five seconds.
+#[derive(Debug, Subcommand)]
+pub enum AnchorsCommand {
+    /// Add CAs to the file. If one is refused, nothing is added
+    Import {
+        /// Certificates, PEM or DER, or folders of them (`.pem`, `.crt`, `.cer`, `.der`)
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+        /// Where they are from, such as the address; by default each one's file
+        #[arg(long)]
+        source: Option<String>,
+        /// The SHA-256 of a certificate that has the name of a known CA and another fingerprint: add it all the same
+        #[arg(long, value_name = "SHA256", value_parser = sha256)]
+        accept: Vec<String>,
+        /// The configuration file
+        #[arg(long, env = "LYCHGATE_GATEWAY_CONFIG")]
+        config: PathBuf,
+    },
+    /// List the CAs in the file, and what is known of each
+    List {
+        /// The configuration file
+        #[arg(long, env = "LYCHGATE_GATEWAY_CONFIG")]
+        config: PathBuf,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Compare certificates with the built-in table of makers' CAs; exit code 1 if one has the name of a known CA and another
+    /// fingerprint
+    Check {
+        /// Certificates, PEM or DER, or folders of them; without any, those in the file
+        #[arg(required_unless_present = "config")]
+        files: Vec<PathBuf>,
+        /// The configuration file
+        #[arg(long, env = "LYCHGATE_GATEWAY_CONFIG")]
+        config: Option<PathBuf>,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// A SHA-256 in hex, with or without colons.
+fn sha256(text: &str) -> Result<String, String> {
+    let hex = text.replace(':', "").to_lowercase();
+    let good = hex.len() == 64 && hex.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if good { Ok(hex) } else { Err("a SHA-256 has 64 hex digits".to_owned()) }
 }
 
 /// Work on the records.

@@ -1,5 +1,6 @@
 //! Runs the commands. Errors end here, as a message and an exit code.
 
+mod anchors;
 mod authority;
 mod ca;
 mod dev;
@@ -15,7 +16,7 @@ use std::{
 };
 
 use crate::{
-    cli::{Cli, ClockCommand, Command, PolicyCommand, StoreCommand},
+    cli::{AttestCommand, Cli, ClockCommand, Command, PolicyCommand, StoreCommand},
     complaint::Complaint,
     config::Config,
     ports::home,
@@ -61,6 +62,7 @@ pub fn run(cli: Cli) -> ExitCode {
         }
         Command::Policy { command: PolicyCommand::Schema } => offline::policy_schema(),
         Command::Ca { command } => ca::ca(&command),
+        Command::Attest { command: AttestCommand::Anchors { command } } => anchors::anchors(command),
         Command::Export { config, out } => offline::export(&config, out.as_deref()),
         Command::Import { config, input, quarantine } => {
             let damaged = if quarantine { offline::OnDamage::Quarantine } else { offline::OnDamage::Refuse };

@@ -8,7 +8,7 @@
 //! - [`profile`], [`mod@draft`], [`lint`]: the certificate profile of each role, and the rules a leaf must obey before signing;
 //! - [`ca`]: the root and the three issuing CAs;
 //! - [`cert`], [`anchor`], [`chain`], [`verify`], [`foreign`]: a peer's certificates to a [`Peer`], or to a [`ForeignPeer`];
-//! - [`ek`]: certificates of TPMs' endorsement keys;
+//! - [`ek`], [`foreign_ca`]: certificates of TPMs' endorsement keys, and of their makers' CAs;
 //! - [`path`]: certification paths to anchors that are none of ours;
 //! - [`vouch`]: statements and cross certificates;
 //! - [`ssh`]: OpenSSH certificates for machines and people;
@@ -27,6 +27,7 @@ mod der;
 pub mod draft;
 pub mod ek;
 pub mod foreign;
+pub mod foreign_ca;
 pub mod key;
 pub mod lint;
 pub mod misread;
@@ -60,6 +61,7 @@ pub use ek::{
     EkError, verify_ek,
 };
 pub use foreign::{ForeignPeer, verify_foreign};
+pub use foreign_ca::{ForeignCa, ForeignCaError};
 pub use key::{
     BadSignature, CaKey, KeyAlgorithm, KeyDigest, KeyError, KeyParts, KeyPlace, SignError, SoftwareKey, SubjectKey,
     jws_of_p256,

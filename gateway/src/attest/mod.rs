@@ -30,6 +30,8 @@ mod ssh_host_key;
 mod tpm;
 mod x509;
 
+pub use tpm::makers;
+
 /// All attestors, alphabetical.
 pub static ALL: &[&Row] = &[
     &join_token::ROW,

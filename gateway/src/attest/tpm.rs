@@ -42,6 +42,7 @@ mod answer;
 mod boot;
 mod claims;
 mod keys;
+pub mod makers;
 mod reject;
 
 /// Row of [`super::ALL`].

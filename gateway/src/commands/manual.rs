@@ -11,7 +11,7 @@ use crate::{
 /// Header of each page. The date is that of the last relevant change of the command line.
 const ABOUT: manual::About<'static> = manual::About {
     program: concat!("lychgate-gateway ", env!("CARGO_PKG_VERSION")),
-    date: "2026-11-29",
+    date: "2026-11-30",
     see_also: &["lychgate(1)", "openssl(1)", "systemd(1)"],
 };
 

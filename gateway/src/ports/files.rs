@@ -4,7 +4,7 @@
 use std::{
     fs::{DirBuilder, File, OpenOptions},
     io::{self, Read, Write},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
+    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
 };
 
@@ -105,21 +105,7 @@ pub enum Existing {
 /// written, synced and renamed, and then the folder is synced.
 pub fn write_atomic(path: &Path, bytes: &[u8], access: FileAccess, existing: Existing) -> Result<(), FileError> {
     let folder = folder_of(path);
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(".new");
-    let new = folder.join(name);
-    // left over from a crash between create and rename; no other process writes in this folder
-    match std::fs::remove_file(&new) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(FileError::io("replace", &new, error)),
-        Ok(()) | Err(_) => {}
-    }
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(access.mode())
-        .open(&new)
-        .map_err(|error| FileError::io("create", &new, error))?;
-    file.write_all(bytes).map_err(|error| FileError::io("write", &new, error))?;
+    let (new, file) = new_beside(path, bytes, access.mode())?;
     file.sync_all().map_err(|error| FileError::io("sync", &new, error))?;
     match existing {
         Existing::Replace => std::fs::rename(&new, path).map_err(|error| FileError::io("replace", path, error))?,
@@ -131,6 +117,52 @@ pub fn write_atomic(path: &Path, bytes: &[u8], access: FileAccess, existing: Exi
         }
     }
     sync_folder(folder)
+}
+
+/// Writes a file in the same way, with mode and owner of the file that it replaces, or, if there is none, of `like`. The file behind a
+/// symbolic link is replaced, and the link stays.
+pub fn rewrite(path: &Path, bytes: &[u8], like: &Path) -> Result<(), FileError> {
+    let path = &std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let like = if exists(path) { path } else { like };
+    let wanted = std::fs::metadata(like).map_err(|error| FileError::io("inspect", like, error))?;
+    let (new, file) = new_beside(path, bytes, FileAccess::Private.mode())?;
+    let done = as_owned(&file, &wanted)
+        .map_err(|error| FileError::io("set mode and owner of", &new, error))
+        .and_then(|()| file.sync_all().map_err(|error| FileError::io("sync", &new, error)))
+        .and_then(|()| std::fs::rename(&new, path).map_err(|error| FileError::io("replace", path, error)));
+    if done.is_err() {
+        let _ = std::fs::remove_file(&new);
+    }
+    done.and_then(|()| sync_folder(folder_of(path)))
+}
+
+/// Gives a file the owner and the mode that another has.
+fn as_owned(file: &File, wanted: &std::fs::Metadata) -> io::Result<()> {
+    let is = file.metadata()?;
+    if (is.uid(), is.gid()) != (wanted.uid(), wanted.gid()) {
+        std::os::unix::fs::fchown(file, Some(wanted.uid()), Some(wanted.gid()))?;
+    }
+    file.set_permissions(std::fs::Permissions::from_mode(wanted.mode() & 0o777))
+}
+
+/// A new file with these bytes in the folder of `path`.
+fn new_beside(path: &Path, bytes: &[u8], mode: u32) -> Result<(PathBuf, File), FileError> {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".new");
+    let new = folder_of(path).join(name);
+    // left over from a crash between create and rename; no other process writes in this folder
+    match std::fs::remove_file(&new) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(FileError::io("replace", &new, error)),
+        Ok(()) | Err(_) => {}
+    }
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(mode)
+        .open(&new)
+        .map_err(|error| FileError::io("create", &new, error))?;
+    file.write_all(bytes).map_err(|error| FileError::io("write", &new, error))?;
+    Ok((new, file))
 }
 
 /// Makes the folder's entries (new and renamed files) durable.
@@ -264,6 +296,21 @@ mod tests {
         std::fs::write(dir.path().join("key.new"), b"half").unwrap();
         write_atomic(&path, b"whole", FileAccess::Private, Existing::Keep).unwrap();
         assert_eq!(read(&path).unwrap(), b"whole");
+    }
+
+    #[test]
+    fn a_file_is_rewritten_as_it_was() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, like, link) = (dir.path().join("list"), dir.path().join("like"), dir.path().join("link"));
+        write_atomic(&like, b"", FileAccess::Public, Existing::Keep).unwrap();
+        rewrite(&path, b"one", &like).unwrap();
+        assert_eq!((mode(&path), read(&path).unwrap().as_slice()), (0o644, &b"one"[..]), "new: as the other");
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
+        std::os::unix::fs::symlink(&path, &link).unwrap();
+        rewrite(&link, b"two", &like).unwrap();
+        assert_eq!((mode(&path), read(&path).unwrap().as_slice()), (0o640, &b"two"[..]), "there: as it was");
+        assert!(link.symlink_metadata().unwrap().is_symlink());
+        assert_eq!(dir.path().read_dir().unwrap().count(), 3, "no temporary file is left");
     }
 
     #[test]

@@ -18,6 +18,25 @@ pub fn open(path: &Path) -> io::Result<File> {
     File::open(path)
 }
 
+/// The files in a folder, not in those below it, by name; `None` if `path` is no folder.
+///
+/// # Errors
+/// There is nothing at `path`, or it cannot be read.
+pub fn files_in(path: &Path) -> io::Result<Option<Vec<PathBuf>>> {
+    if !std::fs::metadata(path)?.is_dir() {
+        return Ok(None);
+    }
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(path)? {
+        let file = entry?.path();
+        if std::fs::metadata(&file)?.is_file() {
+            found.push(file);
+        }
+    }
+    found.sort();
+    Ok(Some(found))
+}
+
 /// Renames a file; replaces an existing file of the new name.
 pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
     std::fs::rename(from, to)

@@ -9,6 +9,7 @@
 mod absence;
 mod access;
 mod alone;
+mod anchors;
 mod ansible;
 mod attested;
 mod balancers;

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a failed check is reported by panicking")]
 
 mod flaws;
+mod hosts;
 mod layers;
 mod links;
 mod names;
@@ -10,6 +11,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use hosts::HOSTS;
 use layers::{Layer, Source};
 
 /// Longest source file, in lines: a longer one has two subjects.
@@ -445,27 +447,6 @@ fn every_code_of_the_client_is_explained_with_its_exit_code() {
 /// Top-level folders that a program, a unit or a document may name: those of the Filesystem Hierarchy Standard that are
 /// alike on every machine and belong to nobody.
 const FOLDERS: &[&str] = &["bin", "etc", "usr", "opt", "var", "run", "dev", "proc", "sys", "tmp"];
-
-/// Hosts outside the reserved domains that the project refers to: its licence's, its policy language's, where its
-/// repository lies, and where the convention about colours stands.
-const HOSTS: &[&str] = &[
-    "www.apache.org",
-    "www.cedarpolicy.com",
-    "github.com",
-    "no-color.org",
-    // Issuers of tokens, and where their keys are.
-    "accounts.google.com",
-    "agent.buildkite.com",
-    "app.terraform.io",
-    "gitlab.com",
-    "kubernetes.default.svc.cluster.local",
-    "metadata.google.internal",
-    "token.actions.githubusercontent.com",
-    "www.googleapis.com",
-    // Makers of TPMs that keep the certificates on a server.
-    "ekop.intel.com",
-    "ftpm.amd.com",
-];
 
 /// The text files of the repository that people wrote, with each line's number.
 fn lines() -> impl Iterator<Item = (PathBuf, usize, String)> {
