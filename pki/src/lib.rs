@@ -10,6 +10,7 @@
 //! - [`cert`], [`anchor`], [`chain`], [`verify`], [`foreign`]: a peer's certificates to a [`Peer`], or to a [`ForeignPeer`];
 //! - [`ek`], [`foreign_ca`]: certificates of TPMs' endorsement keys, and of their makers' CAs;
 //! - [`path`]: certification paths to anchors that are none of ours;
+//! - [`cms`]: messages that others signed;
 //! - [`vouch`]: statements and cross certificates;
 //! - [`ssh`]: OpenSSH certificates for machines and people;
 //! - [`mod@crl`], [`mod@schedule`], [`pem`], [`code`], [`mod@shown`]: revocation lists, renewal times, PEM, the waiting code, and texts of
@@ -20,6 +21,7 @@ pub mod anchor;
 pub mod ca;
 pub mod cert;
 pub mod chain;
+pub mod cms;
 pub mod code;
 pub mod crl;
 pub mod csr;
@@ -52,6 +54,7 @@ pub use anchor::{AnchorError, AnchorSet, TrustAnchors, find_pinned_root, root_do
 pub use ca::{CaError, CaInfo, ISSUING_CA_LIFETIME, IssuingCa, Root, ca_info, check_issuing, check_renewed};
 pub use cert::{CERT_MAX, CertFault};
 pub use chain::{CHAIN_MAX, ChainError, Eku, SENT_MAX, VerifiedChain, names_host, verify_chain};
+pub use cms::{CmsError, PinnedCertificates, PinnedError, SIGNED_MESSAGE_MAX, SignedMessage};
 pub use code::{WaitingCode, waiting_code};
 pub use crl::{BadList, BadListsUrl, ListInfo, ListsUrl, RevocationReason, RevokedEntry, crl, read_crl, root_crl};
 pub use csr::{CSR_MAX, CsrError, RequestBinding, RequestError, VerifiedCsr};

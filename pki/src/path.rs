@@ -327,16 +327,7 @@ impl<'a> PathWalk<'_, 'a> {
         if let Some(oid) = unknown {
             return Err(PathError::UnknownCritical { subject: subject(cert), oid });
         }
-        let validity = cert.validity();
-        let from = UnixTime::from_signed(validity.not_before.timestamp());
-        let at = UnixTime::from_signed(validity.not_after.timestamp());
-        if self.now < from {
-            return Err(PathError::NotYetValid { subject: subject(cert), from });
-        }
-        if self.now > at {
-            return Err(PathError::Expired { subject: subject(cert), at });
-        }
-        Ok(())
+        check_validity(cert, self.now)
     }
 
     /// Whether a CA may have signed the last certificate of a path, and did.
@@ -393,6 +384,14 @@ impl CertificationPath<'_> {
         path.iter().map(|cert| cert.as_raw().to_vec()).collect()
     }
 
+    /// Checks that all of it is valid at another time, too.
+    ///
+    /// # Errors
+    /// [`PathError::NotYetValid`], [`PathError::Expired`].
+    pub fn check_time(&self, at: UnixTime) -> Result<(), PathError> {
+        self.certs.iter().try_for_each(|cert| check_validity(cert, at))
+    }
+
     /// The digests of the keys of the CAs in the path, from the leaf's issuer upwards, the anchor last.
     #[must_use]
     pub fn issuer_keys(&self) -> Vec<crate::KeyDigest> {
@@ -428,6 +427,19 @@ impl CertificationPath<'_> {
         }
         Err(PathError::PolicyMissing { oid: oid.to_owned() })
     }
+}
+
+fn check_validity(cert: &X509Certificate<'_>, now: UnixTime) -> Result<(), PathError> {
+    let validity = cert.validity();
+    let from = UnixTime::from_signed(validity.not_before.timestamp());
+    let at = UnixTime::from_signed(validity.not_after.timestamp());
+    if now < from {
+        return Err(PathError::NotYetValid { subject: subject(cert), from });
+    }
+    if now > at {
+        return Err(PathError::Expired { subject: subject(cert), at });
+    }
+    Ok(())
 }
 
 /// Whether a CA of this name and key may have issued a certificate (RFC 5280 4.2.1.1). Its signature decides. Names are compared as

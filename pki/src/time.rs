@@ -26,6 +26,13 @@ impl UnixTime {
         self.0
     }
 
+    /// Reads RFC 3339, without fractions of a second that would be kept; `None` for anything else, and for a time before the epoch.
+    #[must_use]
+    pub fn parse_rfc3339(text: &str) -> Option<Self> {
+        let at = OffsetDateTime::parse(text, &Rfc3339).ok()?;
+        u64::try_from(at.unix_timestamp()).ok().map(Self)
+    }
+
     /// Later by the whole seconds of `by`; saturates.
     #[must_use]
     pub fn plus(self, by: Duration) -> Self {
