@@ -74,6 +74,7 @@ const ROWS: &[Row] = &[
     row("counted-back/$lineage", GoesOn, Without),
     row("ticket/00000000000000000000000000000000", GoesOn, Without),
     row("jwt/0000000000000000000000000000000000000000000000000000000000000000", GoesOn, Without),
+    row("instance/0000000000000000000000000000000000000000000000000000000000000000", GoesOn, Without),
     row("owned/alice/m-1", GoesOn, Without),
     row("name/machine/m-9", GoesOn, Without),
     row("convergence/m-1", GoesOn, Without),

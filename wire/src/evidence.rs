@@ -1,6 +1,7 @@
 //! What a client signs or carries to be believed, whatever protocol brings it: proofs of possession, join tokens, and the bodies of
 //! evidence. The gateway's decisions read these texts as they are.
 
+mod cloud;
 mod jwt;
 mod ssh_host_key;
 mod tpm;
@@ -8,6 +9,7 @@ mod x509;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::cloud::*;
 pub use self::jwt::*;
 pub use self::ssh_host_key::*;
 pub use self::tpm::*;

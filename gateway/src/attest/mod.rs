@@ -21,6 +21,7 @@ use crate::core::{
     refusal::Refusal,
 };
 
+mod cloud;
 mod join_token;
 mod jwt;
 mod prior_certificate;
@@ -34,6 +35,7 @@ pub use tpm::makers;
 
 /// All attestors, alphabetical.
 pub static ALL: &[&Row] = &[
+    &cloud::ROW,
     &join_token::ROW,
     &jwt::ROW,
     &prior_certificate::ROW,
@@ -446,7 +448,10 @@ mod tests {
     #[test]
     fn what_is_wrong_with_a_section_is_said() {
         for (text, says) in [
-            ("[tarot]", "tarot: there is no attestor `tarot`; there are `join-token`, `jwt`, `prior-certificate`"),
+            (
+                "[tarot]",
+                "tarot: there is no attestor `tarot`; there are `cloud`, `join-token`, `jwt`, `prior-certificate`",
+            ),
             ("[join-token]\nenable = true", "join-token: unknown field `enable`, expected `enabled`"),
             ("[ssh-host-key]\ndomain = '.example.com'", "ssh-host-key: `domain` must be a lower-case DNS domain"),
             ("[tpm]\npcrs = []", "tpm: `pcrs` must be one or more numbers from 0 to 23"),

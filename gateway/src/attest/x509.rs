@@ -25,7 +25,7 @@ use crate::core::{
     change::Changes,
     evidence::{
         BadSection, ClaimKind, Claims, Cleared, Context, DocumentSource, Found, Message, Need, Purpose, Reject,
-        Rejected, RestsOn, Section, Step, Vouched,
+        Rejected, RestsOn, Section, Step, Vouched, unavailable,
     },
     name,
     records::{Claim, LockKind},
@@ -245,7 +245,7 @@ impl Case for ProvenCertificate {
                 return Ok(Step::Done(Box::new(Vouched::claims(Claims::of_a_key()))));
             }
             Err(IssuerFault::Rejected(reject)) => return Err((*reject).into()),
-            Err(IssuerFault::Unusable(why)) => return Err(Refusal::from(issuer::unavailable(&why)).into()),
+            Err(IssuerFault::Unusable(why)) => return Err(Refusal::from(unavailable(X509, &why)).into()),
         };
         let Certified { issuer, device } = &*certified;
         let issuer = self.issuers.get(*issuer).ok_or_else(|| Rejected::from(malformed("there is no such issuer")))?;

@@ -10,6 +10,7 @@ use pki::{Assurance, KeyDigest, Role, SshKey, TrustAnchors, TrustDomain, UnixTim
 use policy::Ruleset;
 
 pub use self::{
+    file::{DocumentFile, unavailable},
     merge::merge,
     parsed::Parsed,
     section::{BadSection, Section, Sections},
@@ -31,6 +32,7 @@ use super::{
     token::TokenKey,
 };
 
+mod file;
 mod merge;
 mod parsed;
 mod section;

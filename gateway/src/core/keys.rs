@@ -180,6 +180,16 @@ pub fn spent_jwt(digest: &[u8; 32]) -> String {
     format!("{SPENT_JWTS}{}", hex::encode(digest))
 }
 
+/// Prefix of instances of clouds that were admitted by a document that says nothing of a key.
+pub const SPENT_INSTANCES: &str = "instance/";
+
+/// The record of that, by the SHA-256 of the claim that says which instance it is.
+#[must_use]
+pub fn spent_instance(device: &str) -> String {
+    let hash = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, device.as_bytes());
+    format!("{SPENT_INSTANCES}{}", hex::encode(hash))
+}
+
 /// The record that a ticket was used, by its id.
 #[must_use]
 pub fn ticket(id: &[u8; 16]) -> String {

@@ -9,7 +9,7 @@ use super::{
     lapse::{Lapses, Rule, Walk},
     records::{
         Certificate, CertificateEnd, Convergence, CountedBack, DeviceHolder, Enrollment, KeptName, LastList, Lineage,
-        Lock, NumberHolder, SpentJwt, Stale, Subject, Token, TunnelRecord, UnixSecs, Waiting,
+        Lock, NumberHolder, SpentInstance, SpentJwt, Stale, Subject, Token, TunnelRecord, UnixSecs, Waiting,
     },
     stored::Stored,
     subjects::Owned,
@@ -171,6 +171,12 @@ pub const KINDS: &[RecordKind] = &[
         long::<SpentJwt>(),
         "an hour after the token ended",
         "until it ends, whoever has the token may use it for another key",
+    ),
+    kind::<SpentInstance>(
+        (keys::SPENT_INSTANCES, "instance of a cloud that was admitted"),
+        long::<SpentInstance>(),
+        "an hour after its document is too old",
+        "until then, whoever reads the instance's document may be admitted by it with another key",
     ),
     kind::<Subject>(
         (keys::SUBJECTS, "machine or person"),

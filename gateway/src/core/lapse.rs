@@ -12,7 +12,7 @@ use super::{
     queue,
     records::{
         Certificate, CertificateEnd, CountedBack, DeviceHolder, Enrollment, EnrollmentState, KeptName, Lineage,
-        NumberHolder, Seen, SpentJwt, Stale, Subject, Token, UnixSecs, Waiting,
+        NumberHolder, Seen, SpentInstance, SpentJwt, Stale, Subject, Token, UnixSecs, Waiting,
     },
     refusal::Fault,
     stored::{self, RawRecord, Stored},
@@ -29,8 +29,8 @@ const REDEEMED_KEPT: u64 = 90 * 24 * 3600;
 /// token again.
 const DECIDED_WITH_TOKEN_KEPT: u64 = crate::limits::TOKEN_TTL_MAX.as_secs() + REDEEMED_KEPT + DECIDED_KEPT;
 
-/// How long the use of a ticket, or of another issuer's token, is recorded after its expiry: a clock that is set back by less allows no
-/// second use.
+/// How long the use of a ticket, or of another issuer's token or document, is recorded after its expiry: a clock that is set back by
+/// less allows no second use.
 const TICKET_KEPT: u64 = 3600;
 
 /// How long the use of a stale certificate is reported, and that a device counted less than before.
@@ -225,6 +225,12 @@ impl Lapses for SpentJwt {
     }
 }
 
+impl Lapses for SpentInstance {
+    fn lapse(seen: &Seen<Self>, key: &str, _: &Look, times: LapseTimes) -> Result<Option<Changes>, Fault> {
+        Ok(alone(seen, key, seen.record.until.0.saturating_add(TICKET_KEPT) < times.now))
+    }
+}
+
 impl Lapses for Stale {
     fn lapse(seen: &Seen<Self>, key: &str, _: &Look, times: LapseTimes) -> Result<Option<Changes>, Fault> {
         Ok(alone(seen, key, seen.record.at.0 + STALE_KEPT < times.now))
@@ -350,6 +356,7 @@ mod tests {
         ),
         ("ticket/t", |end| json!(end + DAY - 3600), 1),
         ("jwt/t", |end| json!({ "until": end + DAY - 3600, "key": KEY }), 1),
+        ("instance/i", |end| json!({ "until": end + DAY - 3600, "key": KEY }), 1),
         (
             "stale/l",
             |end| {

@@ -12,6 +12,7 @@ pub use self::{
     kept_name::KeptName,
     lock::{Lock, LockKind},
     run::{Convergence, Run},
+    spent::{SpentInstance, SpentJwt},
     tunnel::{ServiceRecord, TunnelRecord},
 };
 
@@ -20,6 +21,7 @@ mod device;
 mod kept_name;
 mod lock;
 mod run;
+mod spent;
 pub(super) mod text;
 mod tunnel;
 
@@ -292,16 +294,6 @@ impl From<&Enrollment> for Waiting {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct NumberHolder(pub String);
-
-/// The use of another issuer's token as evidence for one key: nobody can use it for another key.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SpentJwt {
-    /// When the token ends.
-    pub until: UnixSecs,
-    /// The key that it was used for.
-    #[serde(with = "digest")]
-    pub key: KeyDigest,
-}
 
 /// The use of a certificate as evidence that was replaced and had expired or was locked. It has no effect and is reported for a while,
 /// since somebody may have an old disk or backup. One record for each lineage.

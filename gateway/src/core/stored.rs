@@ -10,7 +10,7 @@ use super::{
     keys,
     records::{
         Certificate, CertificateEnd, Convergence, CountedBack, DeviceHolder, Enrollment, KeptName, LastList, Lineage,
-        Lock, NumberHolder, Seen, SpentJwt, Stale, Subject, Token, TunnelRecord, UnixSecs, Waiting,
+        Lock, NumberHolder, Seen, SpentInstance, SpentJwt, Stale, Subject, Token, TunnelRecord, UnixSecs, Waiting,
     },
     refusal::Fault,
     subjects::Owned,
@@ -32,8 +32,8 @@ macro_rules! no_placeholder {
 }
 
 no_placeholder! {
-    Enrollment, Waiting, Token, AuditRecord, Certificate, SpentJwt, Stale, Subject, Convergence, KeptName, Lineage, LastList,
-    TunnelRecord,
+    Enrollment, Waiting, Token, AuditRecord, Certificate, SpentInstance, SpentJwt, Stale, Subject, Convergence, KeptName, Lineage,
+    LastList, TunnelRecord,
     UnixSecs, ClockNote, NumberHolder, DeviceHolder, CountedBack, String, u64, serde_json::Value, IgnoredAny,
 }
 

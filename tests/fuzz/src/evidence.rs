@@ -19,13 +19,13 @@ use gateway::{
 use pki::{CaKey as _, KeyAlgorithm, KeyDigest, Role, SoftwareKey};
 use policy::Ruleset;
 use wire::evidence::{
-    JOIN_TOKEN, JWT, PRIOR_CERTIFICATE, PRIOR_CERTIFICATE_CONTEXT, PriorCertificate, SSH_HOST_KEY,
+    CLOUD, JOIN_TOKEN, JWT, PRIOR_CERTIFICATE, PRIOR_CERTIFICATE_CONTEXT, PriorCertificate, SSH_HOST_KEY,
     SSH_HOST_KEY_NAMESPACE, SshHostKey, TPM, TpmEvidence, X509, X509Evidence, ssh_host_key_message, x509_message,
 };
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use crate::{
-    Outcome, join_token, jwt,
+    Outcome, cloud, join_token, jwt,
     parts::{inner, mode, signed, with_mode},
     ssh, tpm_attest,
     world::{EXPORTER, LEAF_KEY, NOW, WORLD, key, leaf},
@@ -34,7 +34,7 @@ use crate::{
 /// The input is the signed part of a prior certificate; the CA of the machines signs it, and its key the evidence, here.
 const SIGN: u8 = 0x80;
 
-/// Those that are on by default, and two that need issuers, whose files are not read here.
+/// Those that are on by default, and three that need issuers, whose files are not read here.
 static ATTESTORS: LazyLock<Attestors> = LazyLock::new(|| {
     let section = |kind: &str, text: &str| {
         (kind.to_owned(), Section { values: text.parse().expect("a section"), folder: "/".into() })
@@ -42,7 +42,8 @@ static ATTESTORS: LazyLock<Attestors> = LazyLock::new(|| {
     let tokens =
         "[issuers.lab]\npreset = 'oidc'\nissuer = 'https://issuer.example'\nkeys = 'keys.json'\naudience = 'us'";
     let certificates = "[issuers.maker]\nanchors = 'anchors.pem'";
-    Attestors::from(&Sections::from([section(JWT, tokens), section(X509, certificates)])).expect("good sections")
+    let sections = [section(CLOUD, cloud::SECTION), section(JWT, tokens), section(X509, certificates)];
+    Attestors::from(&Sections::from(sections)).expect("good sections")
 });
 
 static RULES: LazyLock<Ruleset> =
@@ -84,7 +85,7 @@ fn judge(kind: &str, body: &str, for_key: KeyDigest) -> bool {
         host_key(&chosen, &message, &context, case.as_ref());
         return true;
     }
-    if kind == TPM {
+    if [CLOUD, TPM].contains(&kind) {
         return asked(&*case, &context);
     }
     if kind == JWT {
@@ -145,7 +146,7 @@ fn without_keys(case: &dyn Case, context: &Context<'_>) {
     assert!(case.step(&Found::default(), context, &cleared).is_err(), "believed without a key");
 }
 
-/// Nobody is believed in a first round: a TPM must open a credential first.
+/// Nobody is believed in a first round: a TPM must open a credential first, and a cloud's document be of the challenge.
 fn asked(case: &dyn Case, context: &Context<'_>) -> bool {
     let found = Found::default();
     let rests_on = case.rests_on(&found, context).expect("the key alone");
@@ -215,6 +216,7 @@ pub fn seeds() -> Vec<Vec<u8>> {
         with_mode(number(TPM), tpm().as_bytes()),
         with_mode(number(X509), other_ca(&for_key).as_bytes()),
         with_mode(number(JWT), jwt::good().as_bytes()),
+        with_mode(number(CLOUD), cloud::first().as_bytes()),
         with_mode(SIGN, inner(&machine)),
         with_mode(number(SSH_HOST_KEY), host(ssh::line, &for_key).as_bytes()),
         with_mode(number(SSH_HOST_KEY), host(ssh::host_certificate, &for_key).as_bytes()),

@@ -8,6 +8,8 @@
 use std::{env, fs, path::Path, process};
 
 pub mod chain;
+pub mod cloud;
+pub mod cms;
 pub mod csr;
 pub mod evidence;
 pub mod framing;
@@ -63,7 +65,7 @@ macro_rules! targets {
 }
 
 /// Every target.
-pub const TARGETS: &[Target] = targets!(chain csr evidence framing join_token jwt key_set names path policy proof proxied proxy services ssh ticket tpm_attest tpm_command tpm_log tunnel wire_enroll);
+pub const TARGETS: &[Target] = targets!(chain cloud cms csr evidence framing join_token jwt key_set names path policy proof proxied proxy services ssh ticket tpm_attest tpm_command tpm_log tunnel wire_enroll);
 
 /// Where a target writes its seeds to, instead of fuzzing, when this is set.
 const SEEDS_DIR: &str = "FUZZ_SEEDS";

@@ -1,6 +1,6 @@
 //! An issuer in the configuration: its anchors, what it must have certified, and its revocation lists.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{path::PathBuf, time::Duration};
 
 use pki::{KeyDigest, PathAnchors, PathError, PathLeaf, RevocationError, RevocationList, UnixTime};
 use serde::Deserialize;
@@ -8,9 +8,8 @@ use serde::Deserialize;
 use super::reject::{is_other_issuer, is_revoked, revoked};
 use crate::{
     core::{
-        evidence::{BadSection, DocumentSource, Found, Parsed, Reject, Section},
+        evidence::{BadSection, DocumentFile, DocumentSource, Found, Reject, Section},
         name,
-        refusal::Fault,
     },
     limits::CONFIG_DURATION_MAX,
 };
@@ -62,8 +61,8 @@ pub(super) struct Issuer {
     pub(super) name: String,
     pub(super) hardware: bool,
     pub(super) name_source: NameSource,
-    anchors: File<PathAnchors>,
-    lists: Vec<File<Vec<RevocationList>>>,
+    anchors: DocumentFile<PathAnchors>,
+    lists: Vec<DocumentFile<Vec<RevocationList>>>,
     max_age: Option<Duration>,
     usages: Vec<String>,
     policies: Vec<String>,
@@ -144,8 +143,8 @@ impl Issuer {
         };
         let source = |path: &PathBuf| DocumentSource::File(section.path(path));
         Ok(Self {
-            anchors: File::at(source(&settings.anchors)),
-            lists: settings.crls.iter().map(|path| File::at(source(path))).collect(),
+            anchors: DocumentFile::at(source(&settings.anchors)),
+            lists: settings.crls.iter().map(|path| DocumentFile::at(source(path))).collect(),
             hardware: settings.hardware,
             usages: settings.extended_key_usages,
             policies: settings.certificate_policies,
@@ -157,13 +156,13 @@ impl Issuer {
 
     /// Its files, in the order in which they are looked up.
     pub(super) fn files(&self) -> impl Iterator<Item = &DocumentSource> {
-        std::iter::once(&self.anchors.source).chain(self.lists.iter().map(|list| &list.source))
+        std::iter::once(self.anchors.source()).chain(self.lists.iter().map(DocumentFile::source))
     }
 
     /// What in one of its files cannot be used.
     pub(super) fn complaint(&self, source: &DocumentSource, text: &[u8]) -> Option<String> {
-        let anchors = (self.anchors.source == *source).then(|| read_anchors(text).err()).flatten();
-        let is_list = self.lists.iter().any(|list| list.source == *source);
+        let anchors = (self.anchors.source() == source).then(|| read_anchors(text).err()).flatten();
+        let is_list = self.lists.iter().any(|list| list.source() == source);
         anchors.or_else(|| is_list.then(|| read_lists(text).err()).flatten())
     }
 
@@ -216,31 +215,4 @@ fn read_anchors(text: &[u8]) -> Result<PathAnchors, String> {
 
 fn read_lists(text: &[u8]) -> Result<Vec<RevocationList>, String> {
     RevocationList::read(text).map_err(|error| error.to_string())
-}
-
-/// How long a client waits until a file of this gateway may be usable again.
-const FILE_PATIENCE: Duration = Duration::from_secs(30);
-
-/// A file of this gateway is not usable now. The client is told only to come again.
-pub(super) fn unavailable(why: &str) -> Fault {
-    Fault::Document { retry_after: FILE_PATIENCE, why: format!("`[attest.x509]`: {why}") }
-}
-
-/// A file, and what it holds.
-struct File<T> {
-    source: DocumentSource,
-    parsed: Parsed<Result<Arc<T>, String>>,
-}
-
-impl<T> File<T> {
-    fn at(source: DocumentSource) -> Self {
-        Self { source, parsed: Parsed::default() }
-    }
-
-    fn read(&self, found: &Found, at: usize, parse: impl FnOnce(&[u8]) -> Result<T, String>) -> Result<Arc<T>, String> {
-        let bad = |why: &str| format!("{}: {why}", self.source);
-        let document = found.document(at).ok_or_else(|| bad("it cannot be read"))?;
-        let parsed = self.parsed.of(document, |bytes| parse(bytes).map(Arc::new));
-        parsed.as_ref().as_ref().map(Arc::clone).map_err(|why| bad(why))
-    }
 }
