@@ -55,9 +55,10 @@ impl Lychgate {
         let mut command = Command::new(&words[0]);
         command.args(&words[1..]).arg("--dir").arg(&self.dir).args(args).env_remove("LYCHGATE_DIR");
         // What a test proves does not depend on the TPM of the machine where it runs, nor on its host keys: it puts its own here; nor
-        // on the tokens that it may have.
+        // on the tokens that it may have, or on its cloud.
         command.env("LYCHGATE_TPM", "none").env("LYCHGATE_HOST_KEYS", self.host_keys()).env("LYCHGATE_JWT", "none");
         command.env_remove("LYCHGATE_X509_CERT").env_remove("LYCHGATE_X509_KEY").env_remove("LYCHGATE_TPM_LOG");
+        command.env("LYCHGATE_CLOUD", "none");
         command
     }
 

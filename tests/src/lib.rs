@@ -14,6 +14,7 @@
 pub mod bench;
 pub mod boot;
 pub mod cli;
+pub mod cloud;
 pub mod device;
 pub mod disk;
 pub mod gateway;

@@ -3,18 +3,12 @@
 //! [`VARIABLE`] says where it is from. Without it two sources are looked for: a job of GitHub Actions that may ask for tokens, and a
 //! projected token of Kubernetes at [`PROJECTED`]. The pod's own service account token is for the cluster's API server and is never
 //! sent anywhere. A token is read or asked for anew for each request, and is never written or logged.
-//!
-//! `curl` asks the issuers: it knows the CAs and the proxy of the system. Addresses and secrets go to its standard input, since
-//! arguments can be seen by other users.
 
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
-use std::time::Duration;
 
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::process::Command;
 use wire::evidence::{JWT, JWT_AUDIENCE_OF_KEY, jwt_audience};
 
+use super::program::{ANSWER_MAX, Leads, Method, curl, in_url, run, shell};
 use super::{Binding, EvidenceError, Known, Prover, Proving};
 
 /// Where the token is from: a file, `command:LINE`, `github-actions`, `gcp`, or `none`.
@@ -32,12 +26,6 @@ const GITHUB_SECRET: &str = "ACTIONS_ID_TOKEN_REQUEST_TOKEN";
 
 /// Where an instance of Google Cloud asks for a token.
 const GCP_URL: &str = "http://metadata.google.internal/computeMetadata/v1/instance/service-accounts/default/identity";
-
-/// Time limit of the program that gets a token.
-const LIMIT: Duration = Duration::from_secs(20);
-
-/// Longest answer that is read, in bytes: a gateway takes tokens of 16 KiB, and GitHub puts one into JSON.
-const ANSWER_MAX: u64 = 32 * 1024;
 
 /// What a machine without it is told.
 pub const LACKS: &str = "no issuer of tokens is known here; `LYCHGATE_JWT` names one";
@@ -88,28 +76,28 @@ impl TokenSource {
 
     /// A token for this audience.
     async fn token(&self, audience: &str) -> Result<String, String> {
-        let text = match self {
+        let token = match self {
             Self::Unusable(why) => return Err((*why).to_owned()),
             Self::File(path) => file(path)?,
             Self::Command(line) => {
                 let mut command = shell(line);
                 command.env(AUDIENCE, audience);
-                run(command, "", "the command in LYCHGATE_JWT").await?
+                text(run(command, b"", "the command in LYCHGATE_JWT").await?)
             }
             Self::GitHub { url, secret } => {
                 let parameter = if url.contains('?') { '&' } else { '?' };
                 let url = format!("{url}{parameter}audience={}", in_url(audience));
-                let answer = curl(&url, Leads::Out, &format!("Authorization: bearer {secret}")).await?;
+                let answer = curl(Method::Get, &url, Leads::Out, &format!("Authorization: bearer {secret}")).await?;
                 let answer: GitHubAnswer =
-                    serde_json::from_str(&answer).map_err(|_| "GitHub's answer has no token".to_owned())?;
+                    serde_json::from_slice(&answer).map_err(|_| "GitHub's answer has no token".to_owned())?;
                 answer.value
             }
             Self::Gcp => {
                 let url = format!("{GCP_URL}?audience={}&format=full", in_url(audience));
-                curl(&url, Leads::Inside, "Metadata-Flavor: Google").await?
+                text(curl(Method::Get, &url, Leads::Inside, "Metadata-Flavor: Google").await?)
             }
         };
-        let token = text.trim_ascii();
+        let token = token.trim_ascii();
         let is_part = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
         if token.split('.').count() == 3 && token.bytes().all(is_part) {
             Ok(token.to_owned())
@@ -136,18 +124,9 @@ struct GitHubAnswer {
     value: String,
 }
 
-#[cfg(unix)]
-fn shell(line: &str) -> Command {
-    let mut command = Command::new("/bin/sh");
-    command.args(["-c", line]);
-    command
-}
-
-#[cfg(not(unix))]
-fn shell(line: &str) -> Command {
-    let mut command = Command::new("cmd");
-    command.args(["/C", line]);
-    command
+/// Bytes that should be a token. What is no text is none.
+fn text(bytes: Vec<u8>) -> String {
+    String::from_utf8(bytes).unwrap_or_default()
 }
 
 /// The text of a file.
@@ -157,68 +136,6 @@ fn file(path: &Path) -> Result<String, String> {
     let file = std::fs::File::open(path).map_err(failed)?;
     std::io::Read::read_to_string(&mut std::io::Read::take(file, ANSWER_MAX), &mut text).map_err(failed)?;
     Ok(text)
-}
-
-/// Percent-encoded for a query (RFC 3986 2.3).
-fn in_url(text: &str) -> String {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~');
-    let encoded = |byte: u8| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") };
-    text.bytes().map(encoded).collect()
-}
-
-/// Where a URL leads.
-#[derive(Copy, Clone, Debug)]
-enum Leads {
-    /// To an issuer in the internet, by whatever proxy the system has.
-    Out,
-    /// To this machine's own cloud, which no proxy may see.
-    Inside,
-}
-
-/// What a URL gives. Nothing is followed elsewhere.
-async fn curl(url: &str, leads: Leads, header: &str) -> Result<String, String> {
-    let quoted = |text: &str| text.replace('\\', "\\\\").replace('"', "\\\"");
-    if url.contains(['\r', '\n']) || header.contains(['\r', '\n']) {
-        return Err("the address or the secret of the issuer has a line end".to_owned());
-    }
-    let input = format!("url = \"{}\"\nheader = \"{}\"\n", quoted(url), quoted(header));
-    let mut command = Command::new("curl");
-    let seconds = LIMIT.as_secs().to_string();
-    command.args(["-q", "--silent", "--show-error", "--fail", "--max-time", &seconds, "--config", "-"]);
-    match leads {
-        Leads::Out => command.args(["--proto", "=https"]),
-        Leads::Inside => command.args(["--proto", "=http", "--noproxy", "*"]),
-    };
-    run(command, &input, "curl").await
-}
-
-/// What a program prints, which is given this on its standard input.
-async fn run(mut command: Command, input: &str, called: &str) -> Result<String, String> {
-    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
-    let mut child = command.spawn().map_err(|error| format!("{called} cannot be run: {error}"))?;
-    let work = async {
-        if let Some(mut stdin) = child.stdin.take() {
-            // If the program has ended already, its status says so.
-            let _ = stdin.write_all(input.as_bytes()).await;
-        }
-        let (mut printed, mut told) = (Vec::new(), Vec::new());
-        let out = child.stdout.take().ok_or_else(|| format!("{called} has no output"))?;
-        let err = child.stderr.take().ok_or_else(|| format!("{called} has no output"))?;
-        let (mut out, mut err) = (out.take(ANSWER_MAX), err.take(ANSWER_MAX));
-        let (printed_all, told_all) = tokio::join!(out.read_to_end(&mut printed), err.read_to_end(&mut told));
-        printed_all.and(told_all).map_err(|error| format!("{called}: {error}"))?;
-        let status = child.wait().await.map_err(|error| format!("{called}: {error}"))?;
-        if status.success() {
-            return Ok(String::from_utf8_lossy(&printed).into_owned());
-        }
-        let told = String::from_utf8_lossy(&told);
-        // the first line has the cause; what follows is advice
-        let why = told.trim_start().lines().next().unwrap_or("no reason was given").to_owned();
-        Err(format!("{called} failed ({status}): {why}"))
-    };
-    tokio::time::timeout(LIMIT, work)
-        .await
-        .unwrap_or_else(|_| Err(format!("{called} did not end within {} s", LIMIT.as_secs())))
 }
 
 /// The prover.
@@ -313,50 +230,5 @@ mod tests {
         // What a program prints when it is not a token is not told: it may be a secret.
         let why = run("echo s3cret").await.unwrap_err();
         assert!(!why.contains("s3cret"), "{why}");
-    }
-
-    #[test]
-    fn audiences_in_urls() {
-        assert_eq!(in_url("lychgate://td.example/00ff"), "lychgate%3A%2F%2Ftd.example%2F00ff");
-        assert_eq!(in_url("a b&c=\u{e4}~"), "a%20b%26c%3D%C3%A4~");
-    }
-
-    /// A server that answers one request with this, and gives what it was sent.
-    async fn answering(answer: String) -> (u16, tokio::task::JoinHandle<String>) {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let asked = tokio::spawn(async move {
-            let (mut stream, _) = listener.accept().await.unwrap();
-            let mut asked = vec![0; 4096];
-            let length = stream.read(&mut asked).await.unwrap();
-            stream.write_all(answer.as_bytes()).await.unwrap();
-            String::from_utf8_lossy(&asked[..length]).into_owned()
-        });
-        (port, asked)
-    }
-
-    fn http(status: &str, body: &str) -> String {
-        format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len())
-    }
-
-    #[tokio::test]
-    async fn curl_asks_with_the_secret_and_follows_nobody() {
-        let (port, asked) = answering(http("200 OK", "hello")).await;
-        let url = format!("http://127.0.0.1:{port}/token?a=%22");
-        assert_eq!(curl(&url, Leads::Inside, "Authorization: bearer a\"b\\c").await.as_deref(), Ok("hello"));
-        let asked = asked.await.unwrap();
-        assert!(asked.starts_with("GET /token?a=%22 HTTP/1.1\r\n"), "{asked}");
-        assert!(asked.contains("\r\nAuthorization: bearer a\"b\\c\r\n"), "{asked}");
-        for status in ["302 Found\r\nLocation: http://127.0.0.1:1/", "403 Forbidden"] {
-            let (port, _) = answering(http(status, TOKEN)).await;
-            let got = curl(&format!("http://127.0.0.1:{port}/"), Leads::Inside, "a: b").await;
-            match got {
-                Ok(text) => assert!(status.starts_with("302") && text == TOKEN, "{text}"),
-                Err(why) => assert!(status.starts_with("403") && why.contains("403"), "{why}"),
-            }
-        }
-        let why = curl("http://127.0.0.1:1/", Leads::Out, "a: b").await.unwrap_err();
-        assert!(why.starts_with("curl failed"), "{why}");
-        assert!(curl("http://127.0.0.1:1/", Leads::Inside, "a: b\nc: d").await.is_err());
     }
 }

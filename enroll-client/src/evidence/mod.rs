@@ -1,8 +1,10 @@
 //! The kinds of evidence this client can send: one file per kind, listed in [`ALL`].
 
+mod cloud;
 mod join_token;
 mod jwt;
 mod prior_certificate;
+mod program;
 #[cfg(debug_assertions)]
 mod reference;
 mod ssh_host_key;
@@ -114,6 +116,7 @@ pub enum Source {
 
 /// Every kind this client supports, alphabetical.
 pub const ALL: &[Kind] = &[
+    Kind { name: wire::evidence::CLOUD, source: Source::Machine { probe: cloud::probe, lacks: cloud::LACKS } },
     Kind { name: wire::evidence::JOIN_TOKEN, source: Source::Given },
     Kind { name: wire::evidence::JWT, source: Source::Machine { probe: jwt::probe, lacks: jwt::LACKS } },
     Kind { name: wire::evidence::PRIOR_CERTIFICATE, source: Source::Given },

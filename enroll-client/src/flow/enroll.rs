@@ -141,7 +141,8 @@ pub async fn drive_enrollment(
 
 /// The provers of an enrollment. Either the old certificate or the token: the gateway accepts one of them, and only the certificate
 /// restores the machine's identity. Beside these the machine itself proves nothing that its owner did not name, since the gateway refuses
-/// two pieces that each admit; but a machine that returns shows its TPM, which admits nobody and says which machine it is.
+/// two pieces that each admit; but a machine that returns shows its TPM, which admits nobody and says which machine it is. A document of a
+/// cloud may be good for one admission, which that machine has had.
 fn provers(
     store: &Keystore,
     attestation: &Attestation,
@@ -150,7 +151,11 @@ fn provers(
 ) -> Vec<Box<dyn Prover>> {
     let mut provers: Vec<Box<dyn Prover>> = Vec::new();
     let is_named = !attestation.attest.named().is_empty();
-    let offers = |kind: &str| is_named || token.is_none() && (prior.is_none() || kind == wire::evidence::TPM);
+    let offers = |kind: &str| match prior {
+        Some(_) if kind == wire::evidence::CLOUD => false,
+        Some(_) => is_named || token.is_none() && kind == wire::evidence::TPM,
+        None => is_named || token.is_none(),
+    };
     if prior.is_none_or(|prior| prior.identity.role == Role::Machine) {
         // What was shown by another identity of this folder binds nobody.
         let ek = attestation.ek.as_ref().filter(|_| prior.is_some());

@@ -324,6 +324,14 @@ async fn ask(face: &mut ManageFace, renewal: Renewal<'_>) -> Result<IssuedReply,
         for (kind, why) in &gathered.missing {
             terminal::say(&format!("renewing without the evidence `{kind}`: {why}"));
         }
+        let unanswered = gathered.missing.iter().map(|(kind, _)| *kind);
+        let unanswered: Vec<&str> = unanswered.filter(|kind| asked.iter().any(|(of, _)| of == kind)).collect();
+        if !unanswered.is_empty() {
+            // The challenge's ticket is for evidence of that kind too.
+            given_up.extend(unanswered);
+            challenge = None;
+            continue;
+        }
         if let Some(ek) = provers.iter().find_map(|prover| prover.shown()) {
             // Before the gateway knows the machine by it.
             store.change_attestation(|attestation| attestation.ek = Some(ek))?;

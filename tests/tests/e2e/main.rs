@@ -17,6 +17,7 @@ mod black_hole;
 mod by_hand;
 mod ca_end;
 mod clocks;
+mod cloud;
 mod cuts;
 mod deciding;
 mod dev;
