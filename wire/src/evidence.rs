@@ -3,6 +3,7 @@
 
 mod cloud;
 mod jwt;
+mod read_back;
 mod ssh_host_key;
 mod tpm;
 mod x509;
@@ -11,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::cloud::*;
 pub use self::jwt::*;
+pub use self::read_back::*;
 pub use self::ssh_host_key::*;
 pub use self::tpm::*;
 pub use self::x509::*;

@@ -17,8 +17,9 @@ pub const LOAD_PATIENCE: Duration = Duration::from_secs(60);
 /// A poll answered sooner than this was not a long poll, and the next one must wait for the gateway's `poll_after`.
 pub const LONG_POLL_LEAST: Duration = Duration::from_secs(5);
 
-/// Most challenges in one enrollment: two rounds of an attestor, started over twice.
-pub const ROUNDS_MAX: u32 = 6;
+/// Most challenges in one enrollment: two rounds of an attestor, started over twice; or an owner who takes half an hour to write what
+/// the gateway reads back, with pauses of up to four minutes.
+pub const ROUNDS_MAX: u32 = 12;
 
 /// Least and most pause between polls that are not long polls.
 const POLL_AFTER: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));

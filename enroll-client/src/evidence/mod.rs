@@ -5,6 +5,7 @@ mod join_token;
 mod jwt;
 mod prior_certificate;
 mod program;
+mod read_back;
 #[cfg(debug_assertions)]
 mod reference;
 mod ssh_host_key;
@@ -14,6 +15,7 @@ mod x509;
 use std::future::Future;
 use std::path::Path;
 use std::pin::Pin;
+use std::time::Duration;
 
 use ::tpm::KeyFile;
 use pki::{KeyDigest, TrustDomain, UnixTime};
@@ -67,6 +69,11 @@ pub trait Prover: Send + Sync {
         false
     }
 
+    /// What the machine's owner has to do before a challenge can be answered, if they have to.
+    fn for_owner(&self, _challenge: &str) -> Option<ForOwner> {
+        None
+    }
+
     /// The body for one request; `challenge` is the attestor's challenge, from the second round on.
     ///
     /// # Errors
@@ -77,6 +84,15 @@ pub trait Prover: Send + Sync {
     fn shown(&self) -> Option<KnownEk> {
         None
     }
+}
+
+/// Something that the machine's owner has to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ForOwner {
+    /// What: a line.
+    pub what: String,
+    /// How long to give them for it, before the challenge is answered.
+    pub pause: Duration,
 }
 
 /// What a prover is made from.
@@ -112,6 +128,11 @@ pub enum Source {
         /// What is said of a machine without it.
         lacks: &'static str,
     },
+    /// The machine's owner does something for it, so that it is offered only if it is named.
+    Owner {
+        /// Makes the prover.
+        prover: fn() -> Box<dyn Prover>,
+    },
 }
 
 /// Every kind this client supports, alphabetical.
@@ -120,6 +141,7 @@ pub const ALL: &[Kind] = &[
     Kind { name: wire::evidence::JOIN_TOKEN, source: Source::Given },
     Kind { name: wire::evidence::JWT, source: Source::Machine { probe: jwt::probe, lacks: jwt::LACKS } },
     Kind { name: wire::evidence::PRIOR_CERTIFICATE, source: Source::Given },
+    Kind { name: wire::evidence::READ_BACK, source: Source::Owner { prover: read_back::prover } },
     #[cfg(debug_assertions)]
     Kind {
         name: "reference",
@@ -133,19 +155,32 @@ pub const ALL: &[Kind] = &[
     Kind { name: wire::evidence::X509, source: Source::Machine { probe: x509::probe, lacks: x509::LACKS } },
 ];
 
-/// The kinds that are found on a machine.
-fn of_machines() -> impl Iterator<Item = (&'static str, Probe, &'static str)> {
-    ALL.iter().filter_map(|kind| match kind.source {
-        Source::Machine { probe, lacks } => Some((kind.name, probe, lacks)),
-        Source::Given => None,
+/// The kinds that are of a machine: what is found on it, and what its owner does for it.
+fn of_machines() -> impl Iterator<Item = &'static Kind> {
+    ALL.iter().filter(|kind| match kind.source {
+        Source::Machine { .. } | Source::Owner { .. } => true,
+        Source::Given => false,
     })
+}
+
+/// The machine's prover of a kind, if it has one.
+fn prover(kind: &Kind, known: Known<'_>) -> Option<Box<dyn Prover>> {
+    match kind.source {
+        Source::Machine { probe, .. } => probe(known),
+        Source::Owner { prover } => Some(prover()),
+        Source::Given => None,
+    }
 }
 
 /// The provers that this machine has and its owner lets it use.
 #[must_use]
 pub fn of_this_machine(known: Known<'_>) -> Vec<Box<dyn Prover>> {
-    let allowed = of_machines().filter(|(kind, ..)| known.attestation.attest.allows(kind));
-    allowed.filter_map(|(_, probe, _)| probe(known)).collect()
+    let offer = &known.attestation.attest;
+    let allowed = of_machines().filter(|kind| match kind.source {
+        Source::Owner { .. } => offer.named().iter().any(|named| named == kind.name),
+        Source::Machine { .. } | Source::Given => offer.allows(kind.name),
+    });
+    allowed.filter_map(|kind| prover(kind, known)).collect()
 }
 
 /// Refuses an offer that names what is no kind of evidence, or what this machine does not have.
@@ -154,12 +189,14 @@ pub fn of_this_machine(known: Known<'_>) -> Vec<Box<dyn Prover>> {
 /// [`Exit::Usage`] for the one, and [`Exit::Failure`] for the other.
 pub fn check_offer(offer: &Offer, known: Known<'_>) -> Result<(), Complaint> {
     for named in offer.named() {
-        let Some((_, probe, lacks)) = of_machines().find(|(kind, ..)| kind == named) else {
-            let kinds: Vec<&str> = of_machines().map(|(kind, ..)| kind).collect();
+        let Some(kind) = of_machines().find(|kind| kind.name == named) else {
+            let kinds: Vec<&str> = of_machines().map(|kind| kind.name).collect();
             return Err(Complaint::new(Exit::Usage, "usage", format!("`{named}` is no evidence that a machine has"))
                 .hint(format!("it is one or several of {}, or `auto`, or `none`", kinds.join(", "))));
         };
-        if probe(known).is_none() {
+        if let Source::Machine { lacks, .. } = kind.source
+            && prover(kind, known).is_none()
+        {
             return Err(missing(named, lacks));
         }
     }
@@ -185,7 +222,7 @@ impl Gathered {
     /// The kinds among it that were found on the machine.
     #[must_use]
     pub fn of_machine(&self) -> Vec<&str> {
-        let found = |kind: &&str| of_machines().any(|(known, ..)| known == *kind);
+        let found = |kind: &&str| of_machines().any(|known| known.name == *kind);
         self.evidence.iter().map(|piece| piece.kind.as_str()).filter(found).collect()
     }
 
@@ -291,5 +328,10 @@ mod tests {
             of_this_machine(Known { attestation: &attestation, ..known }).len()
         };
         assert_eq!((provers("reference"), provers("none")), (1, 0));
+        // What an owner has to do something for is offered only if it is named.
+        let (auto, named) = (provers("auto"), provers("reference,read-back"));
+        assert_eq!(named, 2);
+        let kinds = of_this_machine(Known { attestation: &Attestation::default(), ..known });
+        assert!(kinds.iter().all(|prover| prover.kind() != "read-back") && kinds.len() == auto);
     }
 }

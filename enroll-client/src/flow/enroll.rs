@@ -8,7 +8,9 @@ use std::time::Duration;
 use pki::{KeyDigest, Role, UnixTime};
 
 use crate::core::attestation::{Attestation, Offer};
-use crate::core::enrollment::{Enrollment, EnrollmentInput, EnrollmentOutput, Forget, RetryPolicy};
+use crate::core::enrollment::{
+    Challenge, Enrollment, EnrollmentInput, EnrollmentOutput, EnrollmentReply, Forget, RetryPolicy,
+};
 use crate::core::offset::Offset;
 use crate::core::plan::JoinRequest;
 use crate::core::receive::{Issued, PendingApproval};
@@ -18,7 +20,7 @@ use crate::core::trust::Expected;
 use crate::edge::enroll::{Application, EnrollFace};
 use crate::edge::keystore::{Credential, Keystore, StoreError};
 use crate::edge::{clock, entropy};
-use crate::evidence::{self, JoinToken, Known, PriorCertificate, Prover};
+use crate::evidence::{self, ForOwner, JoinToken, Known, PriorCertificate, Prover};
 use crate::flow::keys;
 use crate::platform::{self, StopSignal};
 use crate::text::report::{Complaint, Exit};
@@ -187,9 +189,7 @@ impl EnrollmentDriver<'_> {
             enrollment = next;
             let heard = match output {
                 EnrollmentOutput::Submit => with_ticks(self.face.submit(&self.application), observer, stop).await,
-                EnrollmentOutput::Answer(challenge) => {
-                    with_ticks(self.face.answer(&self.application, &challenge), observer, stop).await
-                }
+                EnrollmentOutput::Answer(challenge) => self.answer(&challenge, observer, stop).await,
                 EnrollmentOutput::Poll { id, patience } => {
                     with_ticks(self.face.poll(&self.application, &id, patience), observer, stop).await
                 }
@@ -237,6 +237,26 @@ impl EnrollmentDriver<'_> {
             let Some(heard) = heard else { return Ok(EnrollmentEnd::Stopped(self.notice)) };
             input = EnrollmentInput::Reply(heard);
         }
+    }
+
+    /// Answers a challenge, after the owner of the machine was given time for what they have to do for it.
+    async fn answer(
+        &mut self,
+        challenge: &Challenge,
+        observer: &mut dyn EnrollmentObserver,
+        stop: &mut StopSignal,
+    ) -> Option<EnrollmentReply> {
+        let ask = |(kind, body): &(String, String)| {
+            self.application.provers.iter().find(|prover| prover.kind() == kind)?.for_owner(body)
+        };
+        let asked: Vec<ForOwner> = challenge.asks.iter().filter_map(ask).collect();
+        for ForOwner { what, pause } in asked {
+            if self.told.insert(what.clone()) {
+                observer.evidence(&what);
+            }
+            with_ticks(tokio::time::sleep(pause), observer, stop).await?;
+        }
+        with_ticks(self.face.answer(&self.application, challenge), observer, stop).await
     }
 
     /// Makes the certificate the identity in use.

@@ -25,6 +25,7 @@ mod cloud;
 mod join_token;
 mod jwt;
 mod prior_certificate;
+mod read_back;
 #[cfg(debug_assertions)]
 mod reference;
 mod ssh_host_key;
@@ -39,6 +40,7 @@ pub static ALL: &[&Row] = &[
     &join_token::ROW,
     &jwt::ROW,
     &prior_certificate::ROW,
+    &read_back::ROW,
     #[cfg(debug_assertions)]
     &reference::ROW,
     &ssh_host_key::ROW,

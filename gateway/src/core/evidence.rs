@@ -14,7 +14,7 @@ pub use self::{
     merge::merge,
     parsed::Parsed,
     section::{BadSection, Section, Sections},
-    source::{Document, DocumentSource, Freshness, HttpsUrl, Reach},
+    source::{Document, DocumentSource, Freshness, HttpsUrl, OF_NAME_AGE, Reach},
 };
 pub use super::reject::{
     Blame, CONFLICT, Reject, RejectionCode, SUSPENDED, TICKET_EXPIRED, TICKET_INVALID, TICKET_SPENT, TOO_LARGE,
@@ -102,6 +102,8 @@ pub enum Need {
     Document(DocumentSource),
     /// The same, fetched anew: what is sought is not in the one that was found.
     Newest(DocumentSource),
+    /// A document that is about one machine alone, whose name a requester gave. See [`Freshness::OfName`].
+    OfName(DocumentSource),
 }
 
 /// Result of one look-up.

@@ -1,6 +1,7 @@
-//! Fetches a document by https, such as an issuer's keys. The address is the configuration's, never a requester's; the gateway calls
-//! nobody else. One request: no redirects, no proxy, within limits of size and time, to public addresses unless the section says
-//! otherwise, and to a server whose certificate is by the CAs of the system, or by those that the section names.
+//! Fetches a document by https, such as an issuer's keys. The address is the configuration's, never a requester's, but for the name of a
+//! machine that may stand in its path; the gateway calls nobody else. One request: no redirects, no proxy, within limits of size and
+//! time, to public addresses unless the section says otherwise, and to a server whose certificate is by the CAs of the system, or by
+//! those that the section names.
 #![expect(clippy::disallowed_methods, reason = "the one place from which the gateway calls somebody")]
 
 use std::{io, net::SocketAddr, path::Path, sync::Arc};

@@ -227,6 +227,7 @@ fn found<E: From<Fault> + From<Reject>>(
                 Need::Record(key) => Finding::Record(look.record(&key, kinds::damage)?),
                 Need::Document(source) => Finding::Document(look.document(source, Freshness::Kept)),
                 Need::Newest(source) => Finding::Document(look.document(source, Freshness::Newest)),
+                Need::OfName(source) => Finding::Document(look.document(source, Freshness::OfName)),
             });
         }
     }

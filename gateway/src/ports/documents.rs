@@ -16,7 +16,7 @@ use std::{
 use tokio::time::Instant;
 
 use crate::{
-    core::evidence::{Document, DocumentSource, Freshness, HttpsUrl},
+    core::evidence::{Document, DocumentSource, Freshness, HttpsUrl, OF_NAME_AGE},
     ports::files::{self, FileError},
 };
 
@@ -39,6 +39,10 @@ const FETCH_PAUSE: Duration = Duration::from_secs(30);
 /// Most files and most URLs in the cache: each attestor's configuration names a few.
 const DOCUMENTS_MAX: usize = 64;
 
+/// Most documents about one machine alone that are sought within [`OF_NAME_AGE`], for all names together: so many owners write at the same
+/// time, and so often a server of theirs is asked because of strangers. Beyond that there is none.
+const OF_NAMES_MAX: usize = 64;
+
 /// Fetches a URL: its contents, or why there are none.
 pub type Fetch = dyn Fn(HttpsUrl) -> Fetching + Send + Sync;
 
@@ -50,6 +54,7 @@ pub type Fetching = Pin<Box<dyn Future<Output = Result<Vec<u8>, String>> + Send>
 pub struct Documents {
     files: Mutex<BTreeMap<PathBuf, LastRead>>,
     urls: Mutex<BTreeMap<HttpsUrl, Arc<tokio::sync::Mutex<FetchedUrl>>>>,
+    of_names: Mutex<BTreeMap<DocumentSource, SoughtDocument>>,
     fetch: std::sync::OnceLock<Box<Fetch>>,
 }
 
@@ -67,6 +72,12 @@ struct CachedText {
     written: SystemTime,
 }
 
+/// A document about one machine alone: since when it is sought, and what came of it.
+struct SoughtDocument {
+    since: Instant,
+    found: Arc<tokio::sync::OnceCell<Option<Document>>>,
+}
+
 /// What is known of a URL. Whoever holds its lock fetches, so that many who need it cause one request.
 #[derive(Default)]
 struct FetchedUrl {
@@ -82,7 +93,7 @@ impl FetchedUrl {
         let since = |at: Instant| now.saturating_duration_since(at);
         let old = match freshness {
             Freshness::Kept => self.fetched.as_ref().is_none_or(|(at, _)| since(*at) >= FETCHED_TIME),
-            Freshness::Newest => true,
+            Freshness::Newest | Freshness::OfName => true,
         };
         old && self.tried.is_none_or(|(at, _)| since(at) >= FETCH_PAUSE)
     }
@@ -109,9 +120,46 @@ impl Documents {
         freshness: Freshness,
         is_new: impl FnOnce(&[u8]),
     ) -> Option<Document> {
-        match source {
-            DocumentSource::File(path) => self.file(path, is_new).await,
-            DocumentSource::Url(url) => self.url(url, freshness, is_new).await,
+        match (freshness, source) {
+            (Freshness::OfName, DocumentSource::File(_) | DocumentSource::Url(_)) => self.of_name(source).await,
+            (Freshness::Kept | Freshness::Newest, DocumentSource::File(path)) => self.file(path, is_new).await,
+            (Freshness::Kept | Freshness::Newest, DocumentSource::Url(url)) => self.url(url, freshness, is_new).await,
+        }
+    }
+
+    /// A document about one machine alone. However many ask for it, it is read or fetched once in [`OF_NAME_AGE`]. That there is none is
+    /// usual, and is not complained of.
+    async fn of_name(&self, source: &DocumentSource) -> Option<Document> {
+        let now = Instant::now();
+        let found = {
+            let mut sought = self.of_names.lock().unwrap_or_else(PoisonError::into_inner);
+            sought.retain(|_, one| now.saturating_duration_since(one.since) < OF_NAME_AGE);
+            if sought.len() >= OF_NAMES_MAX && !sought.contains_key(source) {
+                tracing::debug!(%source, "a document of a name is not read: too many are asked for");
+                return None;
+            }
+            let new = || SoughtDocument { since: now, found: Arc::default() };
+            Arc::clone(&sought.entry(source.clone()).or_insert_with(new).found)
+        };
+        let seek = async || match source {
+            DocumentSource::File(path) => read_in_time(path).await.map(document),
+            DocumentSource::Url(url) => {
+                let bytes = self.fetch_in_time(url).await?.into();
+                Ok(Document { bytes, age: Duration::ZERO })
+            }
+        };
+        let found = found.get_or_init(async || {
+            seek().await.inspect_err(|error| tracing::debug!(%source, error, "a document of a name is not there")).ok()
+        });
+        found.await.clone()
+    }
+
+    async fn fetch_in_time(&self, url: &HttpsUrl) -> Result<Vec<u8>, String> {
+        match self.fetch.get() {
+            Some(fetch) => tokio::time::timeout(DOCUMENT_TIME, fetch(url.clone()))
+                .await
+                .unwrap_or_else(|_| Err(format!("no answer within {} s", DOCUMENT_TIME.as_secs()))),
+            None => Err("this program fetches nothing".to_owned()),
         }
     }
 
@@ -125,12 +173,7 @@ impl Documents {
         };
         let mut known = known.lock().await;
         if known.due(freshness, Instant::now()) {
-            let outcome = match self.fetch.get() {
-                Some(fetch) => tokio::time::timeout(DOCUMENT_TIME, fetch(url.clone()))
-                    .await
-                    .unwrap_or_else(|_| Err(format!("no answer within {} s", DOCUMENT_TIME.as_secs()))),
-                None => Err("this program fetches nothing".to_owned()),
-            };
+            let outcome = self.fetch_in_time(url).await;
             let now = Instant::now();
             known.tried = Some((now, outcome.is_err()));
             match outcome {
@@ -153,19 +196,10 @@ impl Documents {
         {
             return last.text.clone().map(document);
         }
-        let wanted = path.to_owned();
-        let reading = tokio::task::spawn_blocking(move || read(&wanted));
-        let text = match tokio::time::timeout(DOCUMENT_TIME, reading).await {
-            Ok(Ok(Ok(text))) => Some(text),
-            Ok(Ok(Err(error))) => {
-                tracing::error!(%error, "a document cannot be read: nobody is trusted by it");
-                None
-            }
-            Ok(Err(_)) | Err(_) => {
-                tracing::error!(path = %path.display(), "a document did not come in time: nobody is trusted by it");
-                None
-            }
-        };
+        let text = read_in_time(path).await;
+        let text =
+            text.inspect_err(|error| tracing::error!(error, "a document cannot be read: nobody is trusted by it"));
+        let text = text.ok();
         let before = self.keep(path, LastRead { at: now, text: text.clone() });
         if let Some(text) = text.as_ref().filter(|text| before.is_none_or(|before| before.bytes != text.bytes)) {
             is_new(&text.bytes);
@@ -184,6 +218,15 @@ impl Documents {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<PathBuf, LastRead>> {
         self.files.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+async fn read_in_time(path: &Path) -> Result<CachedText, String> {
+    let wanted = path.to_owned();
+    let reading = tokio::task::spawn_blocking(move || read(&wanted));
+    match tokio::time::timeout(DOCUMENT_TIME, reading).await {
+        Ok(Ok(read)) => read.map_err(|error| error.to_string()),
+        Ok(Err(_)) | Err(_) => Err(format!("`{}` did not come in time", path.display())),
     }
 }
 
@@ -323,6 +366,44 @@ mod tests {
         assert_eq!(got(&documents, &source, Freshness::Kept).await, is("one", 40_600));
         tokio::time::advance(FETCH_PAUSE).await;
         assert_eq!(got(&documents, &source, Freshness::Newest).await, is("two", 0));
+    }
+
+    /// Strangers who ask for many names are few requests, and do not push out what others need.
+    #[tokio::test(start_paused = true)]
+    async fn documents_of_names_are_sought_apart_and_at_a_limited_rate() {
+        let (documents, keys, count) = answering(&[Ok("keys"), Ok("one"), Err("404 Not Found"), Ok("two")]);
+        assert_eq!(got(&documents, &keys, Freshness::Kept).await, is("keys", 0));
+        let of = |name: &str| {
+            DocumentSource::Url(HttpsUrl::parse(&format!("https://owner.example/{name}"), None, Reach::Public).unwrap())
+        };
+        let asked = futures::future::join_all(
+            (0..20).map(|_| async { got(&documents, &of("web-1"), Freshness::OfName).await }),
+        );
+        assert!(asked.await.iter().all(|one| *one == is("one", 0)));
+        assert_eq!(got(&documents, &of("web-2"), Freshness::OfName).await, None);
+        assert_eq!(got(&documents, &of("web-2"), Freshness::OfName).await, None);
+        assert_eq!(count.load(Ordering::Relaxed), 3, "each once, also what is not there");
+        tokio::time::advance(OF_NAME_AGE).await;
+        assert_eq!(got(&documents, &of("web-2"), Freshness::OfName).await, is("two", 0));
+        let flood = (0..1000).map(|n| of(&format!("m-{n}"))).collect::<Vec<_>>();
+        let flood = flood.iter().map(|source| got(&documents, source, Freshness::OfName));
+        assert!(futures::future::join_all(flood).await.iter().all(Option::is_none));
+        assert_eq!(count.load(Ordering::Relaxed), 3 + OF_NAMES_MAX);
+        assert!(got(&documents, &keys, Freshness::Kept).await.is_some_and(|(text, _)| text == "keys"));
+        assert_eq!(count.load(Ordering::Relaxed), 3 + OF_NAMES_MAX, "what others need is still there");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_file_of_a_name_is_read_again_soon() {
+        let room = tempfile::tempdir().unwrap();
+        let path = room.path().join("web-1");
+        let (documents, source) = (Documents::default(), DocumentSource::File(path.clone()));
+        let get = async || documents.get(&source, Freshness::OfName, |_| panic!("nobody is told")).await;
+        assert!(get().await.is_none());
+        std::fs::write(&path, "text").unwrap();
+        assert!(get().await.is_none());
+        tokio::time::advance(OF_NAME_AGE).await;
+        assert_eq!(&*get().await.unwrap().bytes, b"text");
     }
 
     #[tokio::test(start_paused = true)]

@@ -10,7 +10,7 @@ use base64::{
 use gateway::{
     attest::{ALL, Attestors, Case, Chosen, claims},
     core::{
-        evidence::{Context, ENTROPY_LEN, Found, Message, Need, Purpose, Section, Sections, Step},
+        evidence::{Context, DocumentSource, ENTROPY_LEN, Found, Message, Need, Purpose, Section, Sections, Step},
         keys,
         lock::Locks,
         requester::Requester,
@@ -19,7 +19,7 @@ use gateway::{
 use pki::{CaKey as _, KeyAlgorithm, KeyDigest, Role, SoftwareKey};
 use policy::Ruleset;
 use wire::evidence::{
-    CLOUD, JOIN_TOKEN, JWT, PRIOR_CERTIFICATE, PRIOR_CERTIFICATE_CONTEXT, PriorCertificate, SSH_HOST_KEY,
+    CLOUD, JOIN_TOKEN, JWT, PRIOR_CERTIFICATE, PRIOR_CERTIFICATE_CONTEXT, PriorCertificate, READ_BACK, SSH_HOST_KEY,
     SSH_HOST_KEY_NAMESPACE, SshHostKey, TPM, TpmEvidence, X509, X509Evidence, ssh_host_key_message, x509_message,
 };
 use x509_parser::prelude::{FromDer as _, X509Certificate};
@@ -34,7 +34,7 @@ use crate::{
 /// The input is the signed part of a prior certificate; the CA of the machines signs it, and its key the evidence, here.
 const SIGN: u8 = 0x80;
 
-/// Those that are on by default, and three that need issuers, whose files are not read here.
+/// Those that are on by default, and four that need issuers or places, whose files are not read here.
 static ATTESTORS: LazyLock<Attestors> = LazyLock::new(|| {
     let section = |kind: &str, text: &str| {
         (kind.to_owned(), Section { values: text.parse().expect("a section"), folder: "/".into() })
@@ -42,7 +42,9 @@ static ATTESTORS: LazyLock<Attestors> = LazyLock::new(|| {
     let tokens =
         "[issuers.lab]\npreset = 'oidc'\nissuer = 'https://issuer.example'\nkeys = 'keys.json'\naudience = 'us'";
     let certificates = "[issuers.maker]\nanchors = 'anchors.pem'";
-    let sections = [section(CLOUD, cloud::SECTION), section(JWT, tokens), section(X509, certificates)];
+    let places = "[places.sheet]\nfile = '{name}'\nwhere = 'the sheet'";
+    let sections =
+        [section(CLOUD, cloud::SECTION), section(JWT, tokens), section(X509, certificates), section(READ_BACK, places)];
     Attestors::from(&Sections::from(sections)).expect("good sections")
 });
 
@@ -86,6 +88,10 @@ fn judge(kind: &str, body: &str, for_key: KeyDigest) -> bool {
         return true;
     }
     if [CLOUD, TPM].contains(&kind) {
+        return asked(&*case, &context);
+    }
+    if kind == READ_BACK {
+        unread(&chosen, &message, &context);
         return asked(&*case, &context);
     }
     if kind == JWT {
@@ -153,6 +159,16 @@ fn asked(case: &dyn Case, context: &Context<'_>) -> bool {
     let cleared = rests_on.clear(&Locks::new(rests_on.targets.clone(), vec![])).expect("there is no lock");
     assert!(matches!(case.step(&found, context, &cleared), Ok(Step::Ask { .. })), "believed at once");
     true
+}
+
+/// Nobody is believed in a later round either while nothing was read, whatever a ticket kept; and only the place's file is read.
+fn unread(chosen: &Chosen<'_>, message: &Message<'_>, context: &Context<'_>) {
+    let kept = [&[3; 16][..], &NOW.secs().to_be_bytes(), b"edge-07"].concat();
+    let again = Message { kept: Some(&kept), ..message.clone() };
+    let case = chosen.open(&again, context).expect("as in the first round");
+    let needs = case.needs(&Found::default()).expect("nothing was found yet");
+    assert_eq!(needs, [Need::OfName(DocumentSource::File("/edge-07".into()))]);
+    asked(&*case, context);
 }
 
 /// A prior certificate is bound to the connection and to the new key: neither can be lent.

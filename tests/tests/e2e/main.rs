@@ -41,6 +41,7 @@ mod netns;
 mod offline;
 mod owner_rules;
 mod ports;
+mod read_back;
 mod recipes;
 mod renew_now;
 mod requests;

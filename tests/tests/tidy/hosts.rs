@@ -16,6 +16,8 @@ pub const HOSTS: &[&str] = &[
     "metadata.google.internal",
     "token.actions.githubusercontent.com",
     "www.googleapis.com",
+    // A resolver that answers in JSON.
+    "dns.google",
     // Makers of TPMs that keep the certificates on a server.
     "ekop.intel.com",
     "ftpm.amd.com",

@@ -116,6 +116,7 @@ fn judged(section: &str, body: &str, world: &World<'_>) -> (Result<Vouched, Refu
                         Finding::Document(world.kept.as_ref().map(|(bytes, age)| document(bytes, *age)))
                     }
                     Need::Newest(_) => Finding::Document(world.newest.as_ref().map(|bytes| document(bytes, 0))),
+                    Need::OfName(source) => panic!("a token names nothing to read: {source}"),
                     Need::Record(key) => Finding::Record(world.spent.map(|record| {
                         let raw = Seen { record: Ok(record.to_vec()), version: 7 };
                         Arc::new(ReadRecord::new(key.clone(), raw))

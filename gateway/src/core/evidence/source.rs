@@ -158,6 +158,9 @@ fn public_v6(address: Ipv6Addr) -> bool {
     }
 }
 
+/// How long a document is kept that is about one machine alone, and that there is none: an owner writes it while the machine waits.
+pub const OF_NAME_AGE: Duration = Duration::from_secs(15);
+
 /// How new a document must be.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Freshness {
@@ -165,6 +168,9 @@ pub enum Freshness {
     Kept,
     /// Fetched just now, since what is sought is not in the one that is kept. This is limited in rate: it may be half a minute old.
     Newest,
+    /// At most [`OF_NAME_AGE`] old. The name in its source is one that anybody may ask for, so such documents are kept apart from the
+    /// others, limited in number and rate for all names together, and it is no fault of the operator's if there is none.
+    OfName,
 }
 
 /// A document that is maintained outside the gateway, such as a CRL or a key set.
