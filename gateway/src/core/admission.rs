@@ -46,7 +46,7 @@ pub struct AdmissionRecords {
     pub convergence: Option<Seen<Convergence>>,
     /// Locks on subject, lineage and key.
     pub locks: Locks,
-    /// The lock epoch. Not looked up for the lineage's current certificate, whose use never changes it.
+    /// The lock epoch.
     pub epoch: lock::Epoch,
 }
 

@@ -96,12 +96,6 @@ fn known(look: &Look, peer: &Peer, lineage: Option<&str>) -> Result<AdmissionRec
         Some(seen) => owners::person(look, &seen.record)?,
         None => None,
     };
-    let locks = look.locks(targets)?;
-    // Only the use of another certificate than the current one can change the epoch.
-    let current = lineage.as_ref().and_then(|seen| seen.record.current.as_ref());
-    let epoch = match current.filter(|current| current.serial == peer.serial) {
-        Some(_) => None,
-        None => look.get(keys::EPOCH)?,
-    };
+    let (locks, epoch) = (look.locks(targets)?, look.get(keys::EPOCH)?);
     Ok(AdmissionRecords { certificate: None, lineage, subject, owner, convergence, locks, epoch })
 }
