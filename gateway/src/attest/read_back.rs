@@ -94,6 +94,10 @@ struct ReadBack {
 }
 
 impl Attestor for ReadBack {
+    fn asks(&self) -> bool {
+        true
+    }
+
     fn open(&self, message: &Message<'_>, context: &Context<'_>) -> Result<Box<dyn Case>, Reject> {
         let ReadBackEvidence {} = wire::strict::from_slice(message.body.as_bytes())
             .map_err(|_| malformed("its JSON is not that of such evidence"))?;
