@@ -150,9 +150,11 @@ macro_rules! next {
 /// Types that 0.1.0 does not have, which the gateway reads: it refuses unknown members in them.
 fn later_requests() -> Vec<Row> {
     vec![
+        next!("cloud-evidence", CloudEvidence),
         next!("machine-change", MachineChange),
         next!("offboard-request", OffboardRequest),
         next!("person-change", PersonChange),
+        next!("read-back-evidence", ReadBackEvidence),
         next!("ssh-host-key", SshHostKey),
         next!("tpm-evidence", TpmEvidence),
         next!("x509-evidence", X509Evidence),
@@ -163,6 +165,8 @@ fn later_requests() -> Vec<Row> {
 fn later_replies() -> Vec<Row> {
     vec![
         next!("challenge-reply", ChallengeReply),
+        next!("cloud-challenge", CloudChallenge),
+        next!("read-back-challenge", ReadBackChallenge),
         next!("removed-view", RemovedView),
         next!("request-events", RequestEvents),
         next!("set-reply", SetReply),

@@ -34,7 +34,6 @@ pub struct CloudEvidence {
 
 /// The challenge, as JSON.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct CloudChallenge {
     /// Which of the documents is wanted.
     pub document: String,
