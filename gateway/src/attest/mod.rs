@@ -179,7 +179,8 @@ pub trait Attestor: Send + Sync {
     }
 }
 
-/// One parsed piece of evidence.
+/// One parsed piece of evidence. It is asked several times, at first before what it needs was read, which counts as absent then: nothing
+/// that follows from an absent record or document may be kept in it.
 pub trait Case: Send + Sync {
     /// The next look-ups; empty if none are left.
     ///

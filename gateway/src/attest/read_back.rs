@@ -12,11 +12,7 @@
 //! Where to read comes from the configuration. Only a legal machine name is put into it, and the host is fixed; see
 //! [`crate::core::evidence::Freshness::OfName`] for how often.
 
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, OnceLock},
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use pki::{Assurance, Name, Role, UnixTime};
 use serde::Deserialize;
@@ -113,7 +109,7 @@ impl Attestor for ReadBack {
             None => (Round::First, AskedText::fresh(&message.entropy, &name, context.now)),
         };
         let sources = self.places.iter().map(|place| place.source(&name)).collect::<Result<_, Reject>>()?;
-        Ok(Box::new(SoughtText { places: Arc::clone(&self.places), sources, asked, round, at: OnceLock::new() }))
+        Ok(Box::new(SoughtText { places: Arc::clone(&self.places), sources, asked, round }))
     }
 }
 
@@ -170,8 +166,6 @@ struct SoughtText {
     sources: Vec<DocumentSource>,
     asked: AskedText,
     round: Round,
-    /// The place where it was found, once all were read.
-    at: OnceLock<Option<usize>>,
 }
 
 impl SoughtText {
@@ -181,12 +175,11 @@ impl SoughtText {
             return None;
         }
         let text = self.asked.text();
-        let has = |(at, place): (usize, &ReadBackPlace)| {
-            let document = found.document(at)?;
-            place.has(&document.bytes, &text).then_some(at)
+        let has = |at: usize, place: &ReadBackPlace| {
+            found.document(at).is_some_and(|document| place.has(&document.bytes, &text))
         };
-        let at = self.at.get_or_init(|| self.places.iter().enumerate().find_map(has));
-        at.and_then(|at| self.places.get(at))
+        // Not kept: this is asked before all places were read, too.
+        self.places.iter().enumerate().find(|(at, place)| has(*at, place)).map(|(_, place)| place)
     }
 
     fn challenge(&self) -> String {
