@@ -74,6 +74,7 @@ pub static ROW: Row = Row {
         ("pcr14", ClaimKind::Text),
     ],
     renewal: Renewal::Proves,
+    asks: true,
     device: Some(DeviceRow { claim: "device", counts: &[] }),
     rejections,
     build,
@@ -210,10 +211,6 @@ struct Clouds {
 }
 
 impl Attestor for Clouds {
-    fn asks(&self) -> bool {
-        true
-    }
-
     fn open(&self, message: &Message<'_>, context: &Context<'_>) -> Result<Box<dyn Case>, Reject> {
         let body: CloudEvidence =
             wire::strict::from_slice(message.body.as_bytes()).map_err(|_| malformed("its JSON is malformed"))?;

@@ -28,6 +28,7 @@ pub static ROW: Row = Row {
     prefix: "token",
     claims: &[("id", ClaimKind::Text), ("by", ClaimKind::Text), ("owner", ClaimKind::Text)],
     renewal: Renewal::OnlyAdmits,
+    asks: false,
     device: None,
     rejections,
     build,

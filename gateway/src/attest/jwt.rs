@@ -98,6 +98,7 @@ pub static ROW: Row = Row {
         ("terraform_run_id", ClaimKind::Text),
     ],
     renewal: Renewal::Proves,
+    asks: false,
     device: None,
     rejections,
     build,

@@ -89,6 +89,9 @@ pub struct Row {
     pub claims: &'static [(&'static str, ClaimKind)],
     /// Whether the evidence is accepted at renewal.
     pub renewal: Renewal,
+    /// Whether it may challenge. Of a kind that does, a request has one piece, and another is refused before any is opened: each costs a
+    /// challenge, and a client answers one.
+    pub asks: bool,
     /// The claims about the device that the evidence is of. A machine that was shown to be on one is not renewed, and does not come
     /// back, by evidence of another; and it comes back by evidence of this one alone.
     pub device: Option<DeviceRow>,
@@ -133,12 +136,6 @@ pub trait Attestor: Send + Sync {
     /// Largest piece of its evidence, in bytes. A value above the common limit raises the size limit of requests.
     fn piece_max(&self) -> usize {
         wire::limits::ENROLL_BODY_MAX
-    }
-
-    /// Whether it may challenge. Of a kind that does, a request has one piece, and another is refused before any is opened: each costs a
-    /// challenge, and a client answers one.
-    fn asks(&self) -> bool {
-        false
     }
 
     /// Parses a piece of evidence and checks all that needs no look-up.
@@ -387,6 +384,12 @@ impl Chosen<'_> {
     #[must_use]
     pub const fn renewal(&self) -> Renewal {
         self.row.renewal
+    }
+
+    /// [`Row::asks`].
+    #[must_use]
+    pub const fn asks(&self) -> bool {
+        self.row.asks
     }
 
     /// The attestor itself.

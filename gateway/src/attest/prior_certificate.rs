@@ -33,6 +33,7 @@ pub static ROW: Row = Row {
     prefix: "prior",
     claims: &[("name", ClaimKind::Text), ("expired_for", ClaimKind::Number)],
     renewal: Renewal::OnlyAdmits,
+    asks: false,
     device: None,
     rejections,
     build,

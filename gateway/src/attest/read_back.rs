@@ -43,6 +43,7 @@ pub static ROW: Row = Row {
     prefix: "read_back",
     claims: &[("place", ClaimKind::Text), ("name", ClaimKind::Text)],
     renewal: Renewal::OnlyAdmits,
+    asks: true,
     device: None,
     rejections,
     build,
@@ -90,10 +91,6 @@ struct ReadBack {
 }
 
 impl Attestor for ReadBack {
-    fn asks(&self) -> bool {
-        true
-    }
-
     fn open(&self, message: &Message<'_>, context: &Context<'_>) -> Result<Box<dyn Case>, Reject> {
         let ReadBackEvidence {} = wire::strict::from_slice(message.body.as_bytes())
             .map_err(|_| malformed("its JSON is not that of such evidence"))?;

@@ -31,6 +31,7 @@ pub static ROW: Row = Row {
         ("count", ClaimKind::Number),
     ],
     renewal: Renewal::Proves,
+    asks: true,
     device: Some(DeviceRow { claim: "device", counts: &["count"] }),
     rejections,
     build,
@@ -77,10 +78,6 @@ struct Reference {
 }
 
 impl Attestor for Reference {
-    fn asks(&self) -> bool {
-        true
-    }
-
     fn open(&self, message: &Message<'_>, _: &Context<'_>) -> Result<Box<dyn Case>, Reject> {
         let (what, answer) = match message.body.split_once(' ') {
             Some((what, answer)) => (what, Some(answer)),

@@ -52,6 +52,7 @@ pub static ROW: Row = Row {
         ("key_id", ClaimKind::Text),
     ],
     renewal: Renewal::Proves,
+    asks: false,
     device: None,
     rejections,
     build,

@@ -99,6 +99,7 @@ pub static ROW: Row = Row {
         ("boot_pcr_23", ClaimKind::Text),
     ],
     renewal: Renewal::Proves,
+    asks: true,
     device: Some(DeviceRow { claim: "ek", counts: &["resets", "clock"] }),
     rejections,
     build,
@@ -175,10 +176,6 @@ struct Tpm {
 impl Attestor for Tpm {
     fn piece_max(&self) -> usize {
         if self.log.is_some() { wire::limits::EVIDENCE_PIECE_MOST } else { wire::limits::ENROLL_BODY_MAX }
-    }
-
-    fn asks(&self) -> bool {
-        true
     }
 
     fn open(&self, message: &Message<'_>, _: &Context<'_>) -> Result<Box<dyn Case>, Reject> {

@@ -54,6 +54,7 @@ pub static ROW: Row = Row {
         ("not_after", ClaimKind::Number),
     ],
     renewal: Renewal::Proves,
+    asks: false,
     device: Some(DeviceRow { claim: "device", counts: &[] }),
     rejections,
     build,

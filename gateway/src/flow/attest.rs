@@ -158,7 +158,7 @@ impl OpenedEvidence<'_> {
             let cleared = rests_on.clear(&locks)?;
             let vouched = match piece.case.step(found, &self.context, &cleared)? {
                 Step::Done(vouched) => piece.chosen.named(*vouched),
-                Step::Ask { .. } if !piece.chosen.attestor().asks() => {
+                Step::Ask { .. } if !piece.chosen.asks() => {
                     return Err(Fault::Record(format!("`{kind}` asks back, and says that it does not")).into());
                 }
                 Step::Ask { send, keep } => {
@@ -328,7 +328,7 @@ fn opened<'a>(
 fn one_of_each_that_asks(attestors: &Attestors, evidence: &[(String, String)]) -> Result<(), Reject> {
     let mut asking = BTreeSet::new();
     for (kind, _) in evidence {
-        if attestors.by_kind(kind).is_ok_and(|chosen| chosen.attestor().asks()) && !asking.insert(kind) {
+        if attestors.by_kind(kind).is_ok_and(|chosen| chosen.asks()) && !asking.insert(kind) {
             return Err(Reject::together("there are two of a kind that asks back, and one is answered"));
         }
     }
