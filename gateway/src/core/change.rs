@@ -13,9 +13,15 @@ const RECORD_BYTES: usize = 2048;
 /// A record as it is stored.
 #[must_use]
 pub fn encoded(record: &impl Serialize) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(RECORD_BYTES);
-    // Our records are structs of strings, numbers and maps with string keys: serialising them cannot fail.
-    match serde_json::to_writer(&mut bytes, record) {
+    json(record, RECORD_BYTES)
+}
+
+/// JSON of a value of our own, in a buffer that has `room` bytes at first.
+#[must_use]
+pub fn json(value: &impl Serialize, room: usize) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(room);
+    // They are structs of strings, numbers and maps with string keys: serialising them cannot fail.
+    match serde_json::to_writer(&mut bytes, value) {
         Ok(()) => bytes,
         Err(_) => Vec::new(),
     }

@@ -152,8 +152,8 @@ pub fn back(
     if let Some(lower) = LowerCount::of(&seen.record.claims, &subject.claims, showing.devices) {
         lower.tell(changes, lineage, identity, now);
     }
-    let remembered = |subject: &Subject| (subject.claims.clone(), subject.stated.clone(), subject.evidence.clone());
-    if remembered(&subject) != remembered(&seen.record) {
+    let before = &seen.record;
+    if (&subject.claims, &subject.stated, &subject.evidence) != (&before.claims, &before.stated, &before.evidence) {
         changes.update(keys::subject(subject.role, &subject.name), seen, &subject);
     }
     subject

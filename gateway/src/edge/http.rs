@@ -31,6 +31,7 @@ use super::{
 use crate::{
     core::{
         admission::{Caller, Use},
+        change,
         enroll::Inbound,
         face::Face,
         proven::ProvenKey,
@@ -186,11 +187,7 @@ impl Deref for HolderCall {
 /// # Errors
 /// Never for our own types.
 pub fn json(status: StatusCode, body: &impl Serialize) -> Answer {
-    let mut bytes = Vec::with_capacity(REPLY_BYTES);
-    if serde_json::to_writer(&mut bytes, body).is_err() {
-        bytes.clear();
-    }
-    typed(status, "application/json", bytes)
+    typed(status, "application/json", change::json(body, REPLY_BYTES))
 }
 
 /// An answer of some media type.

@@ -89,7 +89,8 @@ fn tested(tree: &Value) -> BTreeSet<(&str, bool)> {
     names
 }
 
-fn children(value: &Value) -> Vec<&Value> {
+/// The values inside a value.
+pub(super) fn children(value: &Value) -> Vec<&Value> {
     match value {
         Value::Array(items) => items.iter().collect(),
         Value::Object(map) => map.values().collect(),

@@ -6,6 +6,8 @@ use std::collections::BTreeSet;
 use cedar_policy::Policy;
 use serde_json::Value;
 
+use super::names::children;
+
 /// The attributes that some rules read, of whatever entity or record.
 #[derive(Debug)]
 pub(crate) enum Reads {
@@ -39,11 +41,7 @@ pub(super) fn of(policy: &Policy) -> Option<BTreeSet<String>> {
             Some(Value::Array(path)) => names.extend(path.iter().filter_map(Value::as_str).map(str::to_owned)),
             _ => {}
         }
-        match value {
-            Value::Array(items) => rest.extend(items),
-            Value::Object(members) => rest.extend(members.values()),
-            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
-        }
+        rest.extend(children(value));
     }
     Some(names)
 }
