@@ -5,17 +5,10 @@
 #[allow(dead_code, reason = "these stories need few of the cast")]
 mod story;
 
-use std::{process::Command, sync::Arc};
+use std::process::Command;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use gateway::{
-    attest::Attestors,
-    core::{
-        evidence::{Section, Sections},
-        refusal::Refusal,
-    },
-    flow::sweep,
-};
+use gateway::{core::refusal::Refusal, flow::sweep};
 use pki::{KeyDigest, UnixTime};
 use serde_json::json;
 use story::{Answer, DAY, Member, Story, Stranger, Told, all, minutes};
@@ -41,10 +34,7 @@ impl Stage {
         let stage = Self { story, room: tempfile::tempdir().unwrap() };
         stage.openssl("req -x509 -newkey rsa:2048 -noenc -keyout region.key -out region.pem -days 1 -subj /CN=region");
         let values = "[aws-identity]\naccounts = ['111122223333']\nregions.lab-1 = 'region.pem'\nmax_age = '15m'\n";
-        let section = Section { values: values.parse().unwrap(), folder: stage.room.path().to_owned() };
-        let mut settings = (**stage.story.shell.settings.load()).clone();
-        settings.attestors = Arc::new(Attestors::from(&Sections::from([(CLOUD.to_owned(), section)])).unwrap());
-        stage.story.shell.settings.store(Arc::new(settings));
+        stage.story.attests_by(CLOUD, values, stage.room.path());
         stage
     }
 

@@ -6,6 +6,7 @@
 mod story;
 
 use std::{
+    path::Path,
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
@@ -14,14 +15,7 @@ use std::{
 };
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use gateway::{
-    attest::Attestors,
-    core::{
-        evidence::{Section, Sections},
-        refusal::Refusal,
-    },
-    flow::sweep,
-};
+use gateway::{core::refusal::Refusal, flow::sweep};
 use jsonwebtoken::{Algorithm, EncodingKey, crypto::sign};
 use pki::{CaKey as _, KeyAlgorithm, KeyDigest, SoftwareKey};
 use serde_json::{Value, json};
@@ -73,10 +67,7 @@ impl Stage {
             "[issuers.ci]\npreset = 'oidc'\nissuer = 'https://issuer.example'\nkeys = 'https://issuer.example/keys'\n\
              audience = '{audience}'\n"
         );
-        let section = Section { values: values.parse().unwrap(), folder: "/".into() };
-        let mut settings = (**story.shell.settings.load()).clone();
-        settings.attestors = Arc::new(Attestors::from(&Sections::from([(JWT.to_owned(), section)])).unwrap());
-        story.shell.settings.store(Arc::new(settings));
+        story.attests_by(JWT, &values, Path::new("/"));
         let (answer, asked) = (Arc::new(Mutex::new(Err("refused".to_owned()))), Arc::new(AtomicUsize::new(0)));
         let (answers, counts) = (Arc::clone(&answer), Arc::clone(&asked));
         story.shell.documents.fetch_with(Box::new(move |url| {

@@ -6,15 +6,11 @@
 #[allow(dead_code, reason = "these stories need few of the cast")]
 mod story;
 
-use std::sync::Arc;
+use std::path::Path;
 
 use aws_lc_rs::hmac;
 use gateway::{
-    attest::Attestors,
-    core::{
-        evidence::{Challenge, Section, Sections},
-        refusal::Refusal,
-    },
+    core::{evidence::Challenge, refusal::Refusal},
     flow::{self, asked::TokenWish, views::RequestDetails},
 };
 use pki::{Role, SoftwareKey};
@@ -33,10 +29,7 @@ when { principal.same_device && principal.claims has reference_device };
 
 async fn story(more: &str) -> Story {
     let story = Story::with_policy(|text| format!("{text}\n{more}")).await;
-    let section = Section { values: format!("secret = \"{SECRET}\"").parse().unwrap(), folder: "/".into() };
-    let mut settings = (**story.shell.settings.load()).clone();
-    settings.attestors = Arc::new(Attestors::from(&Sections::from([("reference".to_owned(), section)])).unwrap());
-    story.shell.settings.store(Arc::new(settings));
+    story.attests_by("reference", &format!("secret = \"{SECRET}\""), Path::new("/"));
     story
 }
 

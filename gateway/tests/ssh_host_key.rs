@@ -7,16 +7,7 @@ mod ssh_key;
 #[allow(dead_code, reason = "these stories need few of the cast")]
 mod story;
 
-use std::sync::Arc;
-
-use gateway::{
-    attest::Attestors,
-    core::{
-        evidence::{Section, Sections},
-        records::Claim,
-        refusal::Refusal,
-    },
-};
+use gateway::core::{records::Claim, refusal::Refusal};
 use pki::{KeyDigest, SshKey};
 use ssh_key::SshHolder;
 use story::{DAY, EXPORTER, Member, Story, Told};
@@ -40,10 +31,7 @@ impl Stage {
     async fn set() -> Self {
         let (story, room) = (Story::with_policy(|text| format!("{text}\n{RULES}")).await, tempfile::tempdir().unwrap());
         std::fs::write(room.path().join("pins"), "").unwrap();
-        let section = Section { values: "known_hosts = 'pins'".parse().unwrap(), folder: room.path().to_owned() };
-        let mut settings = (**story.shell.settings.load()).clone();
-        settings.attestors = Arc::new(Attestors::from(&Sections::from([(SSH_HOST_KEY.to_owned(), section)])).unwrap());
-        story.shell.settings.store(Arc::new(settings));
+        story.attests_by(SSH_HOST_KEY, "known_hosts = 'pins'", room.path());
         Self { story, room }
     }
 

@@ -5,16 +5,8 @@
 #[allow(dead_code, reason = "these stories need few of the cast")]
 mod story;
 
-use std::sync::Arc;
-
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use gateway::{
-    attest::Attestors,
-    core::{
-        evidence::{Section, Sections},
-        refusal::Refusal,
-    },
-};
+use gateway::core::refusal::Refusal;
 use pki::KeyDigest;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, PublicKeyData as _, SigningKey as _};
 use story::{DAY, EXPORTER, Member, Story, Told};
@@ -84,10 +76,7 @@ impl Stage {
     }
 
     fn configure(&self, section: &str) {
-        let section = Section { values: section.parse().unwrap(), folder: self.room.path().to_owned() };
-        let mut settings = (**self.story.shell.settings.load()).clone();
-        settings.attestors = Arc::new(Attestors::from(&Sections::from([(X509.to_owned(), section)])).unwrap());
-        self.story.shell.settings.store(Arc::new(settings));
+        self.story.attests_by(X509, section, self.room.path());
     }
 
     fn evidence(&self, device: &Device, key: &KeyDigest) -> Vec<(String, String)> {

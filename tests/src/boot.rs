@@ -27,6 +27,19 @@ const ACTION: u32 = 0x8000_0007;
 /// EV_EFI_VARIABLE_AUTHORITY.
 const AUTHORITY: u32 = 0x8000_00e0;
 
+/// Rules that admit a machine with the boot `uki-1`, which is allowed, and renew it while that is so.
+pub const RULES: &str = r#"
+@id("by-boot")
+@lifetime("24h")
+permit (principal is Lychgate::Newcomer, action == Lychgate::Action::"enroll", resource)
+when { principal.assurance >= 3 && principal.claims has tpm_boot && principal.claims.tpm_boot == "uki-1" };
+
+@id("boot-stays")
+@reattest("always, refuse, boot")
+permit (principal is Lychgate::Machine, action == Lychgate::Action::"renew", resource)
+when { principal.claims has tpm_boot };
+"#;
+
 /// A boot of a unified kernel image with Secure Boot.
 pub struct UkiBoot<'a> {
     /// The certificate in db by which the firmware verifies it, DER.

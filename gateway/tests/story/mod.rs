@@ -22,7 +22,7 @@ use gateway::{
         admission::{Caller, Use},
         approve::{Approve, CodeCheck, Wish},
         enroll::Inbound,
-        evidence::Challenge,
+        evidence::{Challenge, Section, Sections},
         keys,
         proven::ProvenKey,
         records::Subject,
@@ -208,6 +208,15 @@ impl Story {
     /// With a changed policy.
     pub async fn with_policy(change: impl Fn(&str) -> String) -> Self {
         Self::on(Engine::Memory, change).await
+    }
+
+    /// From now on the one attestor is this, with this section; its files are in `folder`.
+    #[allow(dead_code, reason = "one of several programs that share this cast")]
+    pub fn attests_by(&self, kind: &str, section: &str, folder: &std::path::Path) {
+        let section = Section { values: section.parse().unwrap(), folder: folder.to_owned() };
+        let mut settings = (**self.shell.settings.load()).clone();
+        settings.attestors = Arc::new(attest::Attestors::from(&Sections::from([(kind.to_owned(), section)])).unwrap());
+        self.shell.settings.store(Arc::new(settings));
     }
 
     /// With the default policy, and with each CA key behind what holds it.

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tempfile::TempDir;
+use tests::boot::RULES;
 use tests::cli::Lychgate;
 use tests::gateway::{Gateway, Setup};
 use tests::program::{Ended, Program, run};
@@ -39,19 +40,6 @@ const STUB: &str = "/usr/lib/systemd/boot/efi/linuxx64.efi.stub";
 const GOOD: &str = "console=ttyS0 quiet panic=-1";
 /// Another one.
 const BAD: &str = "console=ttyS0 quiet panic=-1 audit=0";
-
-/// Admits by the boot, and renews while that is so.
-const RULES: &str = r#"
-@id("by-boot")
-@lifetime("24h")
-permit (principal is Lychgate::Newcomer, action == Lychgate::Action::"enroll", resource)
-when { principal.assurance >= 3 && principal.claims has tpm_boot && principal.claims.tpm_boot == "uki-1" };
-
-@id("boot-stays")
-@reattest("always, refuse, boot")
-permit (principal is Lychgate::Machine, action == Lychgate::Action::"renew", resource)
-when { principal.claims has tpm_boot };
-"#;
 
 /// Runs a program that must succeed.
 #[track_caller]

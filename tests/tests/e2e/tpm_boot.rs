@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use serde_json::{Value, json};
-use tests::boot::UkiBoot;
+use tests::boot::{RULES, UkiBoot};
 use tests::cli::Lychgate;
 use tests::gateway::{Gateway, Setup};
 use tests::swtpm::{Swtpm, TpmMaker};
@@ -12,19 +12,6 @@ use toml::Table;
 use tpm::HashAlgorithm;
 
 use crate::{assert_says, at_the_gate_under, audit, request_id};
-
-/// Admits a machine with a boot that is allowed, and renews it while that is so.
-const RULES: &str = r#"
-@id("by-boot")
-@lifetime("24h")
-permit (principal is Lychgate::Newcomer, action == Lychgate::Action::"enroll", resource)
-when { principal.assurance >= 3 && principal.claims has tpm_boot && principal.claims.tpm_boot == "uki-1" };
-
-@id("boot-stays")
-@reattest("always, refuse, boot")
-permit (principal is Lychgate::Machine, action == Lychgate::Action::"renew", resource)
-when { principal.claims has tpm_boot };
-"#;
 
 /// A certificate of whoever signs kernels. Nothing is verified by it here.
 fn signer() -> Vec<u8> {
